@@ -1,0 +1,31 @@
+import ml_collections
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = 'train'
+  config.model = 'cnn'
+  config.architecture = ml_collections.ConfigDict()
+  config.architecture.features = (16, 32, 64)
+  config.architecture.kernel_size = 5
+  config.architecture.conv_activation = 'relu'
+  config.architecture.hidden_units = 100
+  config.architecture.hidden_activation = 'sigmoid'
+  config.dataset = 'mnist'
+  config.data_dir = ''
+  config.num_validation = 5000
+  config.seed = 0
+  config.epochs = 5
+  config.batch_size = 128
+  config.eval_batch_size = 500
+  config.learning_rate = 0.1
+  config.schedule = 'onecycle'
+  config.warmup_epochs = 1.0
+  config.momentum = 0.9
+  config.nesterov = True
+  config.weight_decay = 0.0
+  config.clip_norm = 0.0
+  config.dtype = 'float32'
+  config.step_loop = 'auto'
+  config.log_every_steps = 100
+  return config

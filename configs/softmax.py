@@ -1,0 +1,26 @@
+import ml_collections
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = 'train'
+  config.model = 'softmax'
+  config.architecture = ml_collections.ConfigDict()
+  config.dataset = 'mnist'
+  config.data_dir = ''
+  config.num_validation = 5000
+  config.seed = 0
+  config.epochs = 5
+  config.batch_size = 128
+  config.eval_batch_size = 500
+  config.learning_rate = 0.1
+  config.schedule = 'onecycle'
+  config.warmup_epochs = 1.0
+  config.momentum = 0.9
+  config.nesterov = True
+  config.weight_decay = 0.0
+  config.clip_norm = 0.0
+  config.dtype = 'float32'
+  config.step_loop = 'auto'
+  config.log_every_steps = 100
+  return config

@@ -1,0 +1,90 @@
+"""The edge of every command: flags in, one sentence and an exit code out."""
+
+import argparse
+import logging
+import signal
+import sys
+
+from absl import flags
+
+from digits import errors
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """An `argparse.ArgumentParser` whose errors are one sentence."""
+
+  def error(self, message):
+    raise errors.UsageError(f'{message[:1].upper()}{message[1:]}; see --help.')
+
+
+def parse_flags(argv, *, required, example):
+  """Parses absl flags, `--config.FIELD=VALUE` included.
+
+  Args:
+    argv: the program's arguments, its name first.
+    required: a flag that must be given.
+    example: how it is given, for the error.
+
+  Raises:
+    UsageError: a flag is unknown, repeated, or of a wrong type; the config file cannot be loaded; or something that is
+      not a flag was given.
+  """
+  names = [argument.lstrip('-').partition('=')[0] for argument in argv[1:] if argument.startswith('-')]
+  repeated = next((name for name in names if names.count(name) > 1), None)
+  if repeated:
+    raise errors.UsageError(f'--{repeated} is given more than once: give it once.')
+  if {'help', 'h', 'helpshort', 'helpfull'} & set(names):
+    print(f'{sys.modules["__main__"].__doc__}\n{flags.FLAGS.main_module_help()}')
+    sys.exit(0)
+  try:
+    stray = flags.FLAGS(argv)[1:]
+  except AttributeError as error:  # ml_collections: a field that the config file does not have.
+    raise errors.UsageError(f'A --config.FIELD is not in the config: {_one_line(error)}.') from error
+  except flags.Error as error:
+    if str(error).startswith("Unknown command line flag 'config.") and required not in names:
+      raise errors.UsageError(f'--{required} is missing: give it as {example}.') from error
+    raise errors.UsageError(f'{_one_line(error)}; see --help.') from error
+  except OSError as error:
+    raise errors.UsageError(f'The config file cannot be read: {str(error).strip().splitlines()[-1].strip()}.') from error
+  except Exception as error:  # Whatever the Python of a config file raises.
+    raise errors.UsageError(f'The config file does not load: {type(error).__name__}: {_one_line(error)}.') from error
+  if stray:
+    raise errors.UsageError(f'{stray[0]!r} is not a flag: options start with --, as in --config.epochs=1.')
+  if flags.FLAGS[required].value is None:
+    raise errors.UsageError(f'--{required} is missing: give it as {example}.')
+
+
+def _one_line(error):
+  return ' '.join(str(error).replace('\\n', ' ').split()).strip('\'" .')
+
+
+def run(main):
+  """Runs a command and exits: 0 done, 1 failed, 2 called wrongly.
+
+  Args:
+    main: a function without arguments that raises `DigitsError` for what a user can mend.
+  """
+  logger = logging.getLogger('digits')
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(message)s'))
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+  signal.signal(signal.SIGTERM, _interrupt)
+  try:
+    main()
+  except errors.DigitsError as error:
+    _fail(error, error.exit_code)
+  except OSError as error:
+    _fail(f'{error.filename or "A file"} could not be read or written: {error.strerror or error}.', 1)
+  except KeyboardInterrupt:
+    _fail('Stopped; run the same command to go on.', 1)
+
+
+def _interrupt(signal_number, frame):
+  raise KeyboardInterrupt
+
+
+def _fail(message, exit_code):
+  print(f'error: {message}', file=sys.stderr, flush=True)
+  sys.exit(exit_code)

@@ -1,0 +1,216 @@
+"""Configs: what a config file says, checked field by field and frozen."""
+
+import dataclasses
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from digits import errors
+from digits import models
+from digits import optim
+
+_MAX_COUNT = 1_000_000
+
+
+def _field(check, allowed):
+  """A field with its check and, for people, what the check allows."""
+  return dataclasses.field(metadata={'check': check, 'allowed': allowed})
+
+
+def _integer(low, high):
+  return _field(
+    lambda value: type(value) is int and low <= value <= high, f'an integer from {low:,} to {high:,}'
+  )
+
+
+def _number(low, high):
+  def check(value):
+    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+
+  return _field(check, f'a number from {low:g} to {high:g}')
+
+
+def _choice(*choices):
+  return _field(lambda value: isinstance(value, str) and value in choices, 'one of ' + ', '.join(choices))
+
+
+def _string():
+  return _field(lambda value: isinstance(value, str), 'a string')
+
+
+def _boolean():
+  return _field(lambda value: type(value) is bool, 'True or False')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """One training run. There are no defaults here: a config file is a complete recipe.
+
+  Attributes:
+    experiment: `train`.
+    model: a key of `digits.MODELS`.
+    architecture: the fields of that model, such as widths and activations.
+    dataset: a TFDS dataset of 28x28x1 images in ten classes.
+    data_dir: where prepared data lives; empty for `TFDS_DATA_DIR` or TFDS's default.
+    num_validation: how many of the last training images are kept for validation.
+    seed: of the initial parameters and of every shuffle.
+    epochs: passes over the training images.
+    batch_size: images an update.
+    eval_batch_size: images a call in evaluation; changes speed and memory, not results.
+    learning_rate: the schedule's peak.
+    schedule: `constant`, `cosine` or `onecycle`.
+    warmup_epochs: how long the learning rate rises to its peak.
+    momentum: decay of the velocity.
+    nesterov: whether to look ahead along the velocity.
+    weight_decay: L2 coefficient for kernels.
+    clip_norm: largest global norm of a gradient; 0 for no limit.
+    dtype: of the computation; parameters and loss are float32.
+    step_loop: `device` for many steps in one compiled call, `host` for a call a step; `auto` for the faster one, which is
+      `host` for convolutions on a CPU. Results are bit-identical for one setting, not across them.
+    log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
+  """
+
+  experiment: str = _choice('train')
+  model: str = _choice(*models.MODELS)
+  architecture: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping), "the model's fields")
+  dataset: str = _string()
+  data_dir: str = _string()
+  num_validation: int = _integer(0, _MAX_COUNT)
+  seed: int = _integer(0, 2**31 - 1)
+  epochs: int = _integer(1, 100_000)
+  batch_size: int = _integer(1, _MAX_COUNT)
+  eval_batch_size: int = _integer(1, _MAX_COUNT)
+  learning_rate: float = _number(0, 1e6)
+  schedule: str = _choice(*optim.SCHEDULES)
+  warmup_epochs: float = _number(0, 100_000)
+  momentum: float = _number(0, 1)
+  nesterov: bool = _boolean()
+  weight_decay: float = _number(0, 1e6)
+  clip_norm: float = _number(0, 1e6)
+  dtype: str = _choice('float32', 'bfloat16')
+  step_loop: str = _choice('auto', 'host', 'device')
+  log_every_steps: int = _integer(1, _MAX_COUNT)
+
+  def __post_init__(self):
+    _check_fields(self)
+    _check_architecture(self.model, self.architecture)
+    if self.warmup_epochs > self.epochs:
+      raise errors.UsageError(
+        f'config.warmup_epochs={self.warmup_epochs:g} is more than config.epochs={self.epochs}: shorten the warm-up.'
+      )
+
+  def make_model(self):
+    """The model that the config describes, unbound."""
+    return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
+
+
+# Each experiment's config, by the name that `config.experiment` gives.
+CONFIGS = {'train': TrainConfig}
+
+
+def from_dict(values):
+  """Makes a config of what a config file says.
+
+  Args:
+    values: a mapping such as `ml_collections.ConfigDict`, with `experiment` and every field of that experiment.
+
+  Returns:
+    The frozen config.
+
+  Raises:
+    UsageError: a field is unknown, missing, or of a value that is not allowed.
+  """
+  values = _to_dict(values)
+  if values.get('experiment') not in CONFIGS:
+    raise errors.UsageError(
+      f'config.experiment={values.get("experiment")!r} is not allowed: it must be one of {", ".join(CONFIGS)}.'
+    )
+  config_class = CONFIGS[values['experiment']]
+  _check_names('config', values, [field.name for field in dataclasses.fields(config_class)])
+  return config_class(**values)
+
+
+def to_dict(config):
+  """The config as JSON types, so that `from_dict(to_dict(config)) == config`."""
+  return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def load_config(path, **overrides):
+  """Loads a config file, for use without the command line.
+
+  Args:
+    path: a Python file with `get_config()`, such as `configs/cnn.py`.
+    **overrides: fields to set, checked like the rest.
+
+  Returns:
+    The frozen config.
+
+  Raises:
+    UsageError: there is no such file, or a field is not allowed.
+  """
+  spec = importlib.util.spec_from_file_location('digits_config_file', path)
+  try:
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+  except (AttributeError, FileNotFoundError) as error:
+    raise errors.UsageError(f'{path} is not a config file: name one such as configs/cnn.py.') from error
+  return from_dict({**_to_dict(module.get_config()), **overrides})
+
+
+def _to_dict(value):
+  """Mappings as dicts, lists as tuples, all the way down: what the checks and the models take."""
+  if isinstance(value, Mapping) or hasattr(value, 'items'):
+    return {str(key): _to_dict(item) for key, item in value.items()}
+  return tuple(_to_dict(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _to_json(value):
+  if isinstance(value, Mapping):
+    return {key: _to_json(item) for key, item in value.items()}
+  return [_to_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _check_names(where, values, names):
+  for name in values:
+    if name not in names:
+      raise errors.UsageError(f'{where}.{name} is unknown: the fields are {", ".join(names) or "none"}.')
+  for name in names:
+    if name not in values:
+      raise errors.UsageError(f'{where}.{name} is missing: the config must set it.')
+
+
+def _check_fields(config):
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if not field.metadata['check'](value):
+      raise errors.UsageError(
+        f'config.{field.name}={value!r} is not allowed: it must be {field.metadata["allowed"]}.'
+      )
+    if field.type is float:
+      object.__setattr__(config, field.name, float(value))
+
+
+def _check_architecture(model, architecture):
+  """Checks the model's fields against the types of their defaults: widths, kernel sizes and activations."""
+  defaults = {
+    field.name: field.default
+    for field in dataclasses.fields(models.MODELS[model])
+    if field.name not in ('parent', 'name', 'num_classes', 'dtype')
+  }
+  _check_names('config.architecture', architecture, list(defaults))
+  for name, default in defaults.items():
+    value = architecture[name]
+    if isinstance(default, str):
+      good, allowed = value in models.ACTIVATIONS, 'one of ' + ', '.join(models.ACTIVATIONS)
+    elif isinstance(default, tuple):
+      good = isinstance(value, tuple) and 1 <= len(value) <= 4 and all(_is_width(item) for item in value)
+      allowed = 'one to four integers from 1 to 4,096'
+    else:
+      good, allowed = _is_width(value), 'an integer from 1 to 4,096'
+    if not good:
+      raise errors.UsageError(f'config.architecture.{name}={value!r} is not allowed: it must be {allowed}.')
+
+
+def _is_width(value):
+  return type(value) is int and 1 <= value <= 4096

@@ -1,0 +1,118 @@
+"""Datasets as arrays: prepared once by TFDS, then read from a checked NumPy cache in a fraction of a second."""
+
+import logging
+import os
+import pathlib
+import re
+import zipfile
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from digits import errors
+from digits import files
+
+NUM_CLASSES = 10
+IMAGE_SHAPE = (28, 28, 1)
+
+_logger = logging.getLogger(__name__)
+
+
+class Split(NamedTuple):
+  """One split: image uint8[N, 28, 28, 1] and label int32[N], digits 0 to 9."""
+
+  image: np.ndarray
+  label: np.ndarray
+
+
+class Dataset(NamedTuple):
+  """The three splits; `valid` is cut from the end of the original training images."""
+
+  train: Split
+  valid: Split
+  test: Split
+
+
+def default_data_dir():
+  """Where prepared data lives when no config says so: `TFDS_DATA_DIR`, or TFDS's own default."""
+  return os.environ.get('TFDS_DATA_DIR') or os.path.join('~', 'tensorflow_datasets')
+
+
+def load_dataset(name='mnist', data_dir=None, num_validation=5000):
+  """Loads a dataset of 28x28 grey images in ten classes, preparing it on first use.
+
+  Args:
+    name: `mnist`, whose archives come with this package, or another TFDS dataset of that form.
+    data_dir: the directory for prepared data; None or '' for `default_data_dir()`.
+    num_validation: how many of the last training images become the validation split.
+
+  Returns:
+    A `Dataset` of host arrays, in the original order.
+
+  Raises:
+    UsageError: the dataset is unknown, not of that form, or not larger than `num_validation`.
+    DigitsError: it cannot be prepared, read or written.
+  """
+  if not re.fullmatch(r'[a-z0-9_]+(/[a-z0-9_]+)?', name):
+    raise errors.UsageError(f'config.dataset={name!r} is not the name of a TFDS dataset, such as mnist.')
+  data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
+  # The cache of mnist is beside what our own builder prepares, away from what TFDS's builder of that name may have.
+  directory = data_dir / ('digits_mnist' if name == 'mnist' else name)
+  cache = directory / 'arrays.npz'
+  with files.describe_os_errors(directory):
+    splits = _read_cache(cache)
+    if splits is None:
+      from digits.data import prepare  # Imports TFDS, which takes a second, and only the first run needs it.
+
+      prepare.check_name(name, data_dir)
+      directory.mkdir(parents=True, exist_ok=True)
+      with files.lock(directory / '.lock', waiting=f'Waiting for another process that prepares {name} in {directory}.'):
+        splits = _read_cache(cache)  # The process that held the lock may have written it.
+        if splits is None:
+          splits = prepare.prepare_and_decode(name, data_dir)
+          _write_cache(cache, splits)
+  train, test = splits['train'], splits['test']
+  if num_validation >= len(train.label):
+    raise errors.UsageError(
+      f'config.num_validation={num_validation} leaves nothing to train on: {name} has {len(train.label)} training images.'
+    )
+  cut = len(train.label) - num_validation
+  return Dataset(
+    train=Split(train.image[:cut], train.label[:cut]),
+    valid=Split(train.image[cut:], train.label[cut:]),
+    test=test,
+  )
+
+
+def check_splits(splits):
+  """Raises ValueError unless the splits are what `load_dataset` promises."""
+  for name, (image, label) in splits.items():
+    if image.shape != (len(label), *IMAGE_SHAPE) or image.dtype != np.uint8:
+      raise ValueError(f'the {name} images are {image.dtype}{list(image.shape)}')
+    if label.dtype != np.int32 or not len(label) or label.min() < 0 or label.max() >= NUM_CLASSES:
+      raise ValueError(f'the {name} labels are not int32 digits')
+
+
+def _read_cache(path):
+  """Returns the cached splits, or None where there are none, with a warning where they are damaged.
+
+  A member of the zip file carries a CRC-32, checked when it is read: it sees any flipped bit and any cut.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      splits = {split: Split(*(arrays[f'{split}_{key}'] for key in Split._fields)) for split in ('train', 'test')}
+    check_splits(splits)
+    return splits
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (ValueError, LookupError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    _logger.warning('The data cache %s is damaged (%s); making it again.', path, error)
+    return None
+
+
+def _write_cache(path, splits):
+  with files.replace_atomically(path) as file:
+    np.savez(
+      file, **{f'{name}_{key}': array for name, split in splits.items() for key, array in split._asdict().items()}
+    )

@@ -1,0 +1,13 @@
+"""The errors that a user can cause, each with the exit code it ends in."""
+
+
+class DigitsError(Exception):
+  """Something failed for a reason outside the code; the message is one sentence naming thing and mend."""
+
+  exit_code = 1
+
+
+class UsageError(DigitsError):
+  """The program was called wrongly: a flag, a config field or a path that cannot be meant."""
+
+  exit_code = 2

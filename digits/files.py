@@ -1,0 +1,87 @@
+"""Writing files so that nobody ever reads a half of one."""
+
+import contextlib
+import logging
+import os
+import pathlib
+import tempfile
+
+import filelock
+
+from digits import errors
+
+_logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def replace_atomically(path):
+  """Opens a binary file whose content takes the place of `path` at the end, whole, or not at all.
+
+  Args:
+    path: the file to write; its directory exists.
+
+  Yields:
+    A binary file object.
+  """
+  path = pathlib.Path(path)
+  descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+  try:
+    with os.fdopen(descriptor, 'wb') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private to the user.
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(temporary)
+    raise
+
+
+def _umask():
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
+
+
+@contextlib.contextmanager
+def lock(path, *, waiting=None):
+  """Holds the lock file `path`; the operating system frees it when the process dies, however it dies.
+
+  Args:
+    path: the lock file; its directory exists.
+    waiting: what to log before waiting for another process; None to refuse instead of waiting.
+
+  Raises:
+    DigitsError: another process holds the lock, and `waiting` is None.
+  """
+  held = filelock.FileLock(path)
+  try:
+    held.acquire(timeout=0)
+  except filelock.Timeout as error:
+    if waiting is None:
+      raise errors.DigitsError(
+        f'{pathlib.Path(path).parent} is in use by another run: wait for it, or choose another --workdir.'
+      ) from error
+    _logger.warning(waiting)
+    held.acquire()
+  try:
+    yield
+  finally:
+    held.release()
+
+
+@contextlib.contextmanager
+def describe_os_errors(path):
+  """Turns an `OSError` into a sentence that names the file and what was wrong with it.
+
+  Args:
+    path: what was being written or read, named where the error itself names nothing.
+
+  Raises:
+    DigitsError: in place of an `OSError`.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise errors.DigitsError(f'{error.filename or path}: {error.strerror or error}.') from error

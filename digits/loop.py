@@ -1,0 +1,417 @@
+"""The training run: load, restore, step, record, validate, save, and score the test split once at the end."""
+
+import contextlib
+import functools
+import json
+import math
+import os
+import pathlib
+import signal
+import threading
+import time
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from digits import checkpoint as checkpoint_lib
+from digits import config as config_lib
+from digits import data
+from digits import errors
+from digits import files
+from digits import log
+from digits import metrics as metrics_lib
+from digits import optim
+from digits import results as results_lib
+from digits import step as step_lib
+
+# The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class Carry(struct.PyTreeNode):
+  """What one call of the compiled steps hands to the next, and what a checkpoint holds.
+
+  Attributes:
+    state: the `TrainState`.
+    window: `Metrics` of the steps since the last training record.
+    failed_step: int32[], the first step whose loss or gradient was not finite; -1 while there is none.
+    failed_grad_norm: float32[], the norm of that gradient.
+  """
+
+  state: step_lib.TrainState
+  window: metrics_lib.Metrics
+  failed_step: jax.Array
+  failed_grad_norm: jax.Array
+
+
+def init_carry(rng, *, model, optimizer):
+  """The carry of a run that has done nothing yet; see `init_state`."""
+  return Carry(
+    state=step_lib.init_state(rng, model=model, optimizer=optimizer),
+    window=metrics_lib.Metrics.empty(),
+    failed_step=jnp.full((), -1, jnp.int32),
+    failed_grad_norm=jnp.zeros((), jnp.float32),
+  )
+
+
+def run_step(carry, split, order, index, *, model, optimizer):
+  """Trains on one batch of an epoch.
+
+  Args:
+    carry: `Carry`.
+    split: `Split` on the device.
+    order: int32[steps, B], the epoch's batches, from `shuffled_order`.
+    index: int32[], which of them.
+    model: an unbound `nn.Module`.
+    optimizer: an `optax.GradientTransformation`.
+
+  Returns:
+    The next `Carry`.
+  """
+  batch = data.take_batch(split, order[index])
+  state, metrics = step_lib.train_step(carry.state, batch, model=model, optimizer=optimizer)
+  fails = (carry.failed_step < 0) & ~(jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm))
+  return Carry(
+    state=state,
+    window=carry.window.merge(metrics),
+    failed_step=jnp.where(fails, carry.state.step, carry.failed_step),
+    failed_grad_norm=jnp.where(fails, metrics.grad_norm, carry.failed_grad_norm),
+  )
+
+
+def run_steps(carry, split, order, start, stop, *, model, optimizer):
+  """Trains on the batches `start` to `stop` of an epoch in one call; see `run_step`."""
+
+  def body(index, carry):
+    return run_step(carry, split, order, index, model=model, optimizer=optimizer)
+
+  return jax.lax.fori_loop(start, stop, body, carry)
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _merge_eval_step(metrics, params, batch, *, model):
+  return metrics.merge(step_lib.eval_step(params, batch, model=model))
+
+
+def evaluate_split(params, split, *, model, batch_size=500):
+  """Measures a model on every example of a split, each counted once.
+
+  Args:
+    params: the model's parameters.
+    split: `Split` of NumPy arrays.
+    model: an unbound `nn.Module`.
+    batch_size: images a call; changes speed and memory only.
+
+  Returns:
+    dict of accuracy, a fraction; loss, nats; and examples.
+  """
+  metrics = metrics_lib.Metrics.empty()
+  for batch in data.host_batches(split, batch_size):
+    metrics = _merge_eval_step(metrics, params, batch, model=model)
+  return metrics.compute()
+
+
+def run(config, workdir):
+  """Trains one model; called again, goes on with an unfinished run, or returns the results of a finished one.
+
+  Args:
+    config: `TrainConfig`.
+    workdir: directory for the run's files, made if need be.
+
+  Returns:
+    The content of results.json.
+
+  Raises:
+    UsageError: the workdir holds another config's run, or the config does not fit the dataset.
+    DigitsError: the loss is not finite, the run was interrupted, or files cannot be read or written.
+  """
+  workdir = pathlib.Path(workdir)
+  with files.describe_os_errors(workdir):
+    refuse_other_config(config, workdir)
+    results = results_lib.read_results(workdir)
+    if results is None:
+      watch = log.Stopwatch()
+      with watch.phase('data'):
+        check_devices()
+        dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
+        _check_batch_size(config, dataset)
+      workdir.mkdir(parents=True, exist_ok=True)
+      with files.lock(workdir / '.lock'):
+        write_config(config, workdir)
+        results = _train(config, workdir, dataset, watch)
+  print(results_lib.format_table(results))
+  return results
+
+
+def _train(config, workdir, dataset, watch):
+  """The run itself, in a workdir that is this process's own."""
+  num_train = len(dataset.train.label)
+  steps_per_epoch = math.ceil(num_train / config.batch_size)
+  total_steps = config.epochs * steps_per_epoch
+  model = config.make_model()
+  schedule = make_schedule(config, steps_per_epoch)
+  optimizer = make_optimizer(config, schedule)
+
+  rng_init, rng_shuffle = jax.random.split(jax.random.key(config.seed))
+  carry = init_carry(rng_init, model=model, optimizer=optimizer)
+  carry, history = _restore(workdir, carry, watch)
+  step = int(carry.state.step)
+
+  with watch.phase('compile'):
+    train_split = jax.device_put(dataset.train)
+    make_order = jax.jit(
+      lambda epoch: data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size)
+    )
+    advance = compile_steps(config, carry, train_split, make_order(0), model=model, optimizer=optimizer)
+
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(watch.phase('train'))
+    writer = stack.enter_context(log.MetricsWriter(workdir, history))
+    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints'))
+    title = f'{config.model}, seed {config.seed}'
+    progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size))
+    stop_requested = stack.enter_context(catch_signals())
+
+    def save():
+      record = {'history': writer.history, 'seconds': watch.seconds()}
+      checkpoints.save(step, carry, record, best_step=best_step(writer.history))
+
+    steps_per_look = 1
+    for epoch in range(step // steps_per_epoch, config.epochs):
+      order = make_order(epoch)
+      epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+      record_steps = [*range(epoch_start, epoch_end, config.log_every_steps)[1:], epoch_end]
+
+      while step < epoch_end:
+        record_step = next(at for at in record_steps if at > step)
+        target = min(step + steps_per_look, record_step)
+        look_start = time.monotonic()
+        carry = advance(carry, train_split, order, step - epoch_start, target - epoch_start)
+        metrics = carry.window.compute()  # The one place where the host waits for the device.
+        steps_per_look = _pace(target - step, time.monotonic() - look_start)
+        step = target
+        _refuse_non_finite(carry, schedule, workdir)
+        progress.update(step, metrics)
+
+        if step == record_step:
+          rates = {'grad_norm': float(carry.window.grad_norm), 'learning_rate': float(schedule(step - 1))}
+          writer.write(step, epoch, 'train', metrics | rates, watch.seconds()['train'])
+          carry = carry.replace(window=metrics_lib.Metrics.empty())
+        if stop_requested.is_set() and step < epoch_end:
+          save()
+          raise _interrupted(step, workdir)
+
+      summary = f'epoch {epoch + 1}/{config.epochs}, training loss {metrics["loss"]:.4f}'
+      if config.num_validation:
+        valid = evaluate_split(carry.state.params, dataset.valid, model=model, batch_size=config.eval_batch_size)
+        _refuse_non_finite_validation(valid, step, workdir)
+        writer.write(step, epoch, 'valid', valid, watch.seconds()['train'])
+        summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
+      progress.report(step, summary)
+      save()
+      if stop_requested.is_set() and step < total_steps:
+        raise _interrupted(step, workdir)
+
+  chosen = best_step(writer.history) or step
+  params = carry.state.params
+  if chosen != step:
+    params = checkpoint_lib.load(workdir / 'checkpoints', chosen, carry).tree.state.params
+  results = {
+    'experiment': 'train',
+    'model': config.model,
+    'dataset': config.dataset,
+    'seed': config.seed,
+    'num_parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
+    'epochs': config.epochs,
+    'step': chosen,
+    'valid': _scores_at(chosen, writer.history),
+    'test': evaluate_split(params, dataset.test, model=model, batch_size=config.eval_batch_size),
+    'seconds': watch.seconds(),
+    'device': results_lib.device_name(),
+    'versions': results_lib.versions(),
+  }
+  results_lib.write_results(workdir, results)
+  return results
+
+
+def make_schedule(config, steps_per_epoch):
+  """The learning rate as a function of the step, for a config and the length of its epochs."""
+  return optim.make_schedule(
+    config.schedule,
+    config.learning_rate,
+    num_steps=config.epochs * steps_per_epoch,
+    warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+  )
+
+
+def make_optimizer(config, schedule):
+  """The optimizer that a config describes."""
+  return optim.make_optimizer(
+    schedule,
+    momentum=config.momentum,
+    nesterov=config.nesterov,
+    weight_decay=config.weight_decay,
+    clip_norm=config.clip_norm,
+  )
+
+
+def compile_steps(config, carry, split, order, *, model, optimizer):
+  """Compiles training, by the config's `step_loop`.
+
+  Returns:
+    A function `(carry, split, order, start, stop) -> carry` that trains on batches `start` to `stop` of an epoch. It
+    takes over the arrays of the carry it is given.
+  """
+  # XLA's CPU backend runs a convolution inside a loop on one thread, and far slower than the same outside of it.
+  convolves_on_cpu = config.model == 'cnn' and jax.default_backend() == 'cpu'
+  step_loop = ('host' if convolves_on_cpu else 'device') if config.step_loop == 'auto' else config.step_loop
+  if step_loop == 'device':
+    steps = jax.jit(functools.partial(run_steps, model=model, optimizer=optimizer), donate_argnums=0)
+    compiled = steps.lower(carry, split, order, np.int32(0), np.int32(1)).compile()
+    return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
+
+  one_step = jax.jit(functools.partial(run_step, model=model, optimizer=optimizer), donate_argnums=0)
+  compiled = one_step.lower(carry, split, order, np.int32(0)).compile()
+
+  def advance(carry, split, order, start, stop):
+    for index in range(start, stop):
+      carry = compiled(carry, split, order, np.int32(index))
+    return carry
+
+  return advance
+
+
+def best_step(history):
+  """The step with the least validation loss, the earliest of equals; None where nothing was validated."""
+  valid = [record for record in history if record['split'] == 'valid']
+  return min(valid, key=lambda record: record['loss'])['step'] if valid else None
+
+
+def _scores_at(step, history):
+  """The validation scores recorded at a step, or None."""
+  for record in history:
+    if record['split'] == 'valid' and record['step'] == step:
+      return {key: record[key] for key in ('accuracy', 'loss', 'examples')}
+  return None
+
+
+def _restore(workdir, carry, watch):
+  """Returns the newest good carry with its history; the initial carry and no history where there is none."""
+  newest = checkpoint_lib.load_newest(
+    workdir / 'checkpoints', carry, needs=lambda record: best_step(record['history'])
+  )
+  if newest is None:
+    return carry, []
+  watch.add(newest.record['seconds'])
+  # Copied, because the compiled steps overwrite their carry, and a NumPy array is not theirs to overwrite.
+  return jax.tree.map(jnp.array, newest.tree), newest.record['history']
+
+
+def _pace(steps_done, seconds):
+  """How many steps to do until the next look at the device."""
+  return max(1, min(2 * steps_done, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
+
+
+def refuse_other_config(config, workdir):
+  """Raises UsageError if the workdir holds a run of another config; where its data lies does not count."""
+  path = workdir / 'config.json'
+  try:
+    saved = json.loads(path.read_bytes())
+  except FileNotFoundError:
+    return
+  except ValueError as error:
+    raise errors.DigitsError(
+      f'{path} is damaged: delete it if you know that the run is of this config, or choose another --workdir.'
+    ) from error
+  wanted = config_lib.to_dict(config)
+  different = [
+    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
+    for name in sorted(saved.keys() | wanted.keys())
+    if name != 'data_dir' and saved.get(name) != wanted.get(name)
+  ]
+  if different:
+    raise errors.UsageError(
+      f'{workdir} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
+    )
+
+
+def write_config(config, workdir):
+  """Writes config.json, unless it is there."""
+  path = workdir / 'config.json'
+  if not path.exists():
+    with files.replace_atomically(path) as file:
+      file.write((json.dumps(config_lib.to_dict(config), indent=2) + '\n').encode())
+
+
+def check_devices():
+  """Raises DigitsError if the accelerator that `JAX_PLATFORMS` asks for is not there."""
+  try:
+    jax.devices()
+  except RuntimeError as error:
+    raise errors.DigitsError(
+      f'JAX finds no device for JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}: install the extra for it '
+      '(cuda12, cuda13 or tpu), or unset JAX_PLATFORMS to use what there is.'
+    ) from error
+
+
+def _check_batch_size(config, dataset):
+  for name, split in (('batch_size', dataset.train), ('eval_batch_size', dataset.test)):
+    if getattr(config, name) > len(split.label):
+      raise errors.UsageError(
+        f'config.{name}={getattr(config, name)} is more than the {len(split.label)} images there are: make it smaller.'
+      )
+
+
+def _refuse_non_finite(carry, schedule, workdir):
+  failed_step = int(carry.failed_step)
+  if failed_step >= 0:
+    raise errors.DigitsError(
+      f'The loss or its gradient was not finite at step {failed_step}, where the learning rate was '
+      f'{float(schedule(failed_step)):.4g} and the gradient norm {float(carry.failed_grad_norm):.4g}: '
+      f'lower config.learning_rate or set config.clip_norm, with another --workdir; {_last_good(workdir)}.'
+    )
+
+
+def _refuse_non_finite_validation(valid, step, workdir):
+  if not math.isfinite(valid['loss']):
+    raise errors.DigitsError(
+      f'The validation loss was {valid["loss"]} after step {step}: lower config.learning_rate, with another '
+      f'--workdir; {_last_good(workdir)}.'
+    )
+
+
+def _last_good(workdir):
+  steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
+  return f'the checkpoint of step {steps[-1]} is kept in {workdir}' if steps else 'no checkpoint had been saved yet'
+
+
+def _interrupted(step, workdir):
+  return errors.DigitsError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')
+
+
+@contextlib.contextmanager
+def catch_signals():
+  """Yields an event that Ctrl-C and SIGTERM set; a second one ends the process at once.
+
+  Only the main thread can catch signals; elsewhere the event is never set.
+  """
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+  previous = {}
+
+  def handle(number, frame):
+    del frame
+    event.set()
+    signal.signal(number, previous[number])
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    previous[number] = signal.signal(number, handle)
+  try:
+    yield event
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)

@@ -1,0 +1,63 @@
+"""The results of a run: results.json, and the table that people see."""
+
+import importlib.metadata
+import json
+import platform
+
+import jax
+
+from digits import errors
+from digits import files
+
+# What the models are measured against: accuracy as a fraction, loss in nats, on the 10,000 test images of MNIST.
+PUBLISHED = {
+  'softmax': {'accuracy': 0.9229, 'loss': 0.2753},
+  'mlp': {'accuracy': 0.9497, 'loss': 0.1791},
+  'cnn': {'accuracy': 0.9899, 'loss': 0.0296},
+}
+
+
+def versions():
+  """Versions of Python and of what decides the numbers."""
+  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'numpy')
+  return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def device_name():
+  """What the run computes on: `cpu`, or the accelerator's name."""
+  device = jax.devices()[0]
+  return 'cpu' if device.platform == 'cpu' else device.device_kind
+
+
+def write_results(workdir, results):
+  """Writes results.json, whole or not at all."""
+  with files.replace_atomically(workdir / 'results.json') as file:
+    file.write((json.dumps(results, indent=2, allow_nan=False) + '\n').encode())
+
+
+def read_results(workdir):
+  """Returns the content of results.json, or None where the run is not finished.
+
+  Raises:
+    DigitsError: the file is there but is not JSON.
+  """
+  path = workdir / 'results.json'
+  try:
+    return json.loads(path.read_bytes())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise errors.DigitsError(f'{path} is damaged: delete it and run the same command to write it again.') from error
+
+
+def format_table(results):
+  """The table at the end of a run: its test split against the published result, where there is one."""
+  lines = [f'{"":24}{"test accuracy":>15}{"test loss":>12}']
+
+  def add(name, scores):
+    lines.append(f'{name:24}{scores["accuracy"]:>15.2%}{scores["loss"]:>12.4f}')
+
+  add(f'{results["model"]}, seed {results["seed"]}', results['test'])
+  if results['dataset'] == 'mnist':
+    add('published', PUBLISHED[results['model']])
+  return '\n'.join(lines)

@@ -1,0 +1,31 @@
+"""Runs the experiment that a config file names: python launch.py --config=configs/cnn.py [--config.FIELD=VALUE ...]."""
+
+import importlib
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from digits import cli
+from digits import config as config_lib
+from digits import errors
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The recipe, such as configs/cnn.py.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files; runs/NAME of the config if not given.')
+
+EXPERIMENTS = {'train': 'digits.loop'}
+
+
+def main():
+  cli.parse_flags(sys.argv, required='config', example='--config=configs/cnn.py')
+  config = config_lib.from_dict(_CONFIG.value)
+  name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
+  workdir = f'runs/{name}' if _WORKDIR.value is None else _WORKDIR.value
+  if not workdir:
+    raise errors.UsageError('--workdir is empty: name a directory.')
+  importlib.import_module(EXPERIMENTS[config.experiment]).run(config, workdir)
+
+
+if __name__ == '__main__':
+  cli.run(main)
