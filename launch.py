@@ -18,6 +18,7 @@ EXPERIMENTS = {'train': 'digits.loop'}
 
 
 def main():
+  """Flags, config, experiment."""
   cli.parse_flags(sys.argv, required='config', example='--config=configs/cnn.py')
   config = config_lib.from_dict(_CONFIG.value)
   name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem

@@ -10,7 +10,8 @@ import json
 import logging
 import pathlib
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 from flax import serialization
 import jax
@@ -106,9 +107,7 @@ class Checkpoints(contextlib.AbstractContextManager):
   def should_preserve(self, checkpoints, *, context):
     """Orbax asks here which steps to keep."""
     del context
-    return [
-      checkpoint.step == self._best_step or i >= len(checkpoints) - 2 for i, checkpoint in enumerate(checkpoints)
-    ]
+    return [checkpoint.step == self._best_step or i >= len(checkpoints) - 2 for i, checkpoint in enumerate(checkpoints)]
 
   def save(self, step, tree, record, best_step=None):
     """Saves a step, waits until it is on disk, and deletes the steps that need not be kept.
@@ -147,7 +146,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 def load_newest(directory, template, needs=lambda record: None):
-  """Loads the newest step that is whole, and removes the damaged ones that are newer, with a warning.
+  """Loads the newest step that is whole, with a warning for each newer one that is not.
 
   Args:
     directory: the directory of checkpoints.
@@ -166,8 +165,14 @@ def load_newest(directory, template, needs=lambda record: None):
       return checkpoint
     except Damaged as error:
       _logger.warning('%s Going back to the one before it.', error)
-      shutil.rmtree(pathlib.Path(directory) / str(step))
   return None
+
+
+def delete_after(directory, step):
+  """Deletes the steps after `step`: a run that goes back writes them again."""
+  for later in list_steps(directory):
+    if later > step:
+      shutil.rmtree(pathlib.Path(directory) / str(later))
 
 
 def _flatten(tree):

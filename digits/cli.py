@@ -14,6 +14,7 @@ class ArgumentParser(argparse.ArgumentParser):
   """An `argparse.ArgumentParser` whose errors are one sentence."""
 
   def error(self, message):
+    """Raises the error in place of printing the usage and exiting."""
     raise errors.UsageError(f'{message[:1].upper()}{message[1:]}; see --help.')
 
 
@@ -45,7 +46,8 @@ def parse_flags(argv, *, required, example):
       raise errors.UsageError(f'--{required} is missing: give it as {example}.') from error
     raise errors.UsageError(f'{_one_line(error)}; see --help.') from error
   except OSError as error:
-    raise errors.UsageError(f'The config file cannot be read: {str(error).strip().splitlines()[-1].strip()}.') from error
+    reason = str(error).strip().splitlines()[-1].strip()
+    raise errors.UsageError(f'The config file cannot be read: {reason}.') from error
   except Exception as error:  # Whatever the Python of a config file raises.
     raise errors.UsageError(f'The config file does not load: {type(error).__name__}: {_one_line(error)}.') from error
   if stray:

@@ -1,9 +1,9 @@
 """Configs: what a config file says, checked field by field and frozen."""
 
+from collections.abc import Mapping
 import dataclasses
 import importlib.util
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from digits import errors
@@ -19,9 +19,7 @@ def _field(check, allowed):
 
 
 def _integer(low, high):
-  return _field(
-    lambda value: type(value) is int and low <= value <= high, f'an integer from {low:,} to {high:,}'
-  )
+  return _field(lambda value: type(value) is int and low <= value <= high, f'an integer from {low:,} to {high:,}')
 
 
 def _number(low, high):
@@ -66,8 +64,8 @@ class TrainConfig:
     weight_decay: L2 coefficient for kernels.
     clip_norm: largest global norm of a gradient; 0 for no limit.
     dtype: of the computation; parameters and loss are float32.
-    step_loop: `device` for many steps in one compiled call, `host` for a call a step; `auto` for the faster one, which is
-      `host` for convolutions on a CPU. Results are bit-identical for one setting, not across them.
+    step_loop: `device` for many steps in one compiled call, `host` for a call a step, `auto` for the faster one, which
+      is `host` for convolutions on a CPU. Results are bit-identical for one setting, not across them.
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
   """
 
@@ -184,9 +182,7 @@ def _check_fields(config):
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     if not field.metadata['check'](value):
-      raise errors.UsageError(
-        f'config.{field.name}={value!r} is not allowed: it must be {field.metadata["allowed"]}.'
-      )
+      raise errors.UsageError(f'config.{field.name}={value!r} is not allowed: it must be {field.metadata["allowed"]}.')
     if field.type is float:
       object.__setattr__(config, field.name, float(value))
 

@@ -175,7 +175,7 @@ def _train(config, workdir, dataset, watch):
     stop_requested = stack.enter_context(catch_signals())
 
     def save():
-      record = {'history': writer.history, 'seconds': watch.seconds()}
+      record = {'config': config_lib.to_dict(config), 'history': writer.history, 'seconds': watch.seconds()}
       checkpoints.save(step, carry, record, best_step=best_step(writer.history))
 
     steps_per_look = 1
@@ -234,6 +234,12 @@ def _train(config, workdir, dataset, watch):
   }
   results_lib.write_results(workdir, results)
   return results
+
+
+def init_carry_from_config(config):
+  """The carry of a config's run at its start, which is also the form of what its checkpoints hold."""
+  optimizer = make_optimizer(config, make_schedule(config, steps_per_epoch=1))
+  return init_carry(jax.random.key(config.seed), model=config.make_model(), optimizer=optimizer)
 
 
 def make_schedule(config, steps_per_epoch):
@@ -299,9 +305,9 @@ def _scores_at(step, history):
 
 def _restore(workdir, carry, watch):
   """Returns the newest good carry with its history; the initial carry and no history where there is none."""
-  newest = checkpoint_lib.load_newest(
-    workdir / 'checkpoints', carry, needs=lambda record: best_step(record['history'])
-  )
+  directory = workdir / 'checkpoints'
+  newest = checkpoint_lib.load_newest(directory, carry, needs=lambda record: best_step(record['history']))
+  checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
   if newest is None:
     return carry, []
   watch.add(newest.record['seconds'])

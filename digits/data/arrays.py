@@ -4,9 +4,9 @@ import logging
 import os
 import pathlib
 import re
+from typing import NamedTuple
 import zipfile
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from digits import files
 
 NUM_CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
+
+# What NumPy and zipfile raise, besides their own errors, for a file with flipped bits or a lost end.
+_DAMAGE = (ValueError, LookupError, EOFError, AttributeError, NotImplementedError)
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +78,8 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
   train, test = splits['train'], splits['test']
   if num_validation >= len(train.label):
     raise errors.UsageError(
-      f'config.num_validation={num_validation} leaves nothing to train on: {name} has {len(train.label)} training images.'
+      f'config.num_validation={num_validation} leaves nothing to train on: '
+      f'{name} has {len(train.label)} training images.'
     )
   cut = len(train.label) - num_validation
   return Dataset(
@@ -106,7 +110,7 @@ def _read_cache(path):
     return splits
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (ValueError, LookupError, EOFError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+  except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
     _logger.warning('The data cache %s is damaged (%s); making it again.', path, error)
     return None
 

@@ -45,8 +45,8 @@ def prepare_and_decode(name, data_dir):
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   directory = data_dir / (mnist.Builder.name if name == 'mnist' else name)
-  prepared = list(directory.glob('**/dataset_info.json'))
-  _logger.info('%s %s in %s; this takes about %d s.', *(('Decoding', name, directory, 6) if prepared else ('Preparing', name, directory, 15)))
+  prepared = [path for path in directory.iterdir() if path.is_dir()]
+  _logger.info('%s %s in %s.', 'Decoding' if prepared else 'Preparing', name, directory)
   try:
     return _prepare_and_decode(name, data_dir)
   except (errors.DigitsError, OSError):
@@ -58,7 +58,7 @@ def prepare_and_decode(name, data_dir):
       ) from error
     _logger.warning('The prepared dataset in %s is damaged (%s); preparing it again.', directory, _first_line(error))
   for path in prepared:
-    shutil.rmtree(path.parent)
+    shutil.rmtree(path)
   return _prepare_and_decode(name, data_dir)
 
 

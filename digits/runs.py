@@ -1,0 +1,79 @@
+"""Loading a trained model from the workdir of its run."""
+
+import json
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+
+from digits import checkpoint as checkpoint_lib
+from digits import config as config_lib
+from digits import errors
+from digits import loop
+
+
+class Run(NamedTuple):
+  """A trained model.
+
+  Attributes:
+    config: the `TrainConfig` it was trained with.
+    model: the unbound `nn.Module`.
+    params: its parameters, NumPy arrays; those of the least validation loss.
+    step: updates after which they were saved.
+    finished: whether the run went to its end.
+  """
+
+  config: config_lib.TrainConfig
+  model: nn.Module
+  params: Any
+  step: int
+  finished: bool
+
+
+def load_run(workdir):
+  """Loads the best parameters of a run, and changes nothing in its workdir.
+
+  Args:
+    workdir: the directory that `launch.py` was given.
+
+  Returns:
+    A `Run`.
+
+  Raises:
+    UsageError: there is no run in the workdir.
+    DigitsError: a file of it is damaged; never is a number made from one.
+  """
+  workdir = pathlib.Path(workdir)
+  mend = f'run its launch.py command again, without {workdir / "results.json"}, to make it anew'
+  config = _load_config(workdir, mend)
+  steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
+  if not steps:
+    raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
+  template = jax.eval_shape(lambda: loop.init_carry_from_config(config))
+  try:
+    newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
+    if newest.record['config'] != config_lib.to_dict(config):
+      raise checkpoint_lib.Damaged(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
+    best_step = loop.best_step(newest.record['history']) or newest.step
+    best = newest if best_step == newest.step else checkpoint_lib.load(workdir / 'checkpoints', best_step, template)
+  except checkpoint_lib.Damaged as error:
+    raise errors.DigitsError(f'{str(error).rstrip(".")}: {mend}.') from error
+  return Run(
+    config=config,
+    model=config.make_model(),
+    params=best.tree.state.params,
+    step=best_step,
+    finished=(workdir / 'results.json').exists(),
+  )
+
+
+def _load_config(workdir, mend):
+  path = workdir / 'config.json'
+  try:
+    return config_lib.from_dict(json.loads(path.read_bytes()))
+  except FileNotFoundError as error:
+    raise errors.UsageError(f'{workdir} is not the workdir of a run: it has no config.json.') from error
+  except (ValueError, AttributeError, errors.UsageError) as error:
+    raise errors.DigitsError(f'{path} is damaged: put the original back, or {mend}.') from error
