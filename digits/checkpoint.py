@@ -1,12 +1,12 @@
 """Checkpoints: the only place that knows Orbax.
 
 Orbax writes a step atomically but keeps no checksum of the data: a flipped bit loads as a wrong weight. So every step
-carries a SHA-256 of each array and of its own metadata, and a step is used only if all of them agree.
+carries the SHA-256 of each of its files, checked before Orbax reads them, and of each array, checked after. The former
+is in the format of sha256sum, so that `cd runs/cnn/checkpoints/2150 && sha256sum -c SHA256SUMS` does the same.
 """
 
 import contextlib
 import hashlib
-import json
 import logging
 import pathlib
 import shutil
@@ -18,6 +18,9 @@ import jax
 import numpy as np
 
 from digits import errors
+from digits import files
+
+_MANIFEST = 'SHA256SUMS'
 
 _logger = logging.getLogger(__name__)
 
@@ -68,19 +71,17 @@ def load(directory, step, template):
   path = pathlib.Path(directory).absolute() / str(step)
   like = serialization.to_state_dict(template)
   try:
-    metadata = ocp.metadata(path)
-    saved, record = metadata.custom_metadata, metadata.custom_metadata['record']
-    if saved['record_sha256'] != _hash_json(record) or record['step'] != step:
-      raise ValueError('its metadata is not what was saved')
+    _check_files(path)
+    record = ocp.metadata(path).custom_metadata
+    if record['step'] != step:
+      raise ValueError(f'it is a copy of step {record["step"]}')
     shapes = {name: [list(leaf.shape), str(np.dtype(leaf.dtype))] for name, leaf in _flatten(like).items()}
     if record['shapes'] != shapes:
       raise errors.UsageError(
         f'{path} holds another model than the config describes ({_difference(record["shapes"], shapes)}).'
       )
     state = ocp.load(path, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like))
-    for name, leaf in _flatten(state).items():
-      if record['sha256'][name] != _hash_array(leaf):
-        raise ValueError(f'{name} does not match its SHA-256')
+    _check_arrays(state, record['sha256'])
   except errors.UsageError:
     raise
   except Exception as error:  # What Orbax raises depends on which byte of which file is damaged.
@@ -90,16 +91,22 @@ def load(directory, step, template):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The checkpoints that a run writes: the newest two and the best one are kept.
+  """The checkpoints that a run writes: the newest two are kept, and the steps that they need.
 
   Two, because one that is damaged later must have one to fall back on.
+
+  Args:
+    directory: where they are.
+    needs: a function of a step's record that gives another step that it needs, such as the best so far, or None.
+    newest: the `Checkpoint` that the run goes on from, if any.
   """
 
-  def __init__(self, directory):
+  def __init__(self, directory, needs=lambda record: None, newest=None):
     from orbax.checkpoint import v1 as ocp
 
     self.directory = pathlib.Path(directory).absolute()
-    self._best_step = None
+    self._needs = needs
+    self._needed = {} if newest is None else {newest.step: needs(newest.record)}
     self._checkpointer = ocp.training.Checkpointer(
       self.directory, preservation_policy=self, cleanup_tmp_directories=True
     )
@@ -107,16 +114,18 @@ class Checkpoints(contextlib.AbstractContextManager):
   def should_preserve(self, checkpoints, *, context):
     """Orbax asks here which steps to keep."""
     del context
-    return [checkpoint.step == self._best_step or i >= len(checkpoints) - 2 for i, checkpoint in enumerate(checkpoints)]
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    keep = set(steps[-2:])
+    keep |= {self._needed.get(step) for step in keep}
+    return [step in keep for step in steps]
 
-  def save(self, step, tree, record, best_step=None):
+  def save(self, step, tree, record):
     """Saves a step, waits until it is on disk, and deletes the steps that need not be kept.
 
     Args:
       step: updates done.
       tree: a pytree of arrays.
       record: JSON to keep beside it.
-      best_step: the step that is the best so far and is kept however old it gets.
 
     Raises:
       DigitsError: it could not be written; the steps before it are untouched.
@@ -129,12 +138,11 @@ class Checkpoints(contextlib.AbstractContextManager):
       'sha256': {name: _hash_array(leaf) for name, leaf in leaves.items()},
       'user': record,
     }
-    self._best_step = best_step
+    self._needed[step] = self._needs(record)
     try:
-      self._checkpointer.save(
-        step, state, force=True, custom_metadata={'record': full_record, 'record_sha256': _hash_json(full_record)}
-      )
-    except Exception as error:  # A full disk arrives as an error of Orbax, TensorStore or the system.
+      self._checkpointer.save(step, state, force=True, custom_metadata=full_record)
+      _write_manifest(self.directory / str(step))
+    except (OSError, RuntimeError, ValueError) as error:  # A full disk is any of these, by who sees it first.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
       raise errors.DigitsError(
         f'The checkpoint of step {step} could not be written to {self.directory} ({reason[:200]}): '
@@ -184,8 +192,32 @@ def _hash_array(array):
   return hashlib.sha256(f'{array.dtype}{array.shape}'.encode() + array.tobytes()).hexdigest()
 
 
-def _hash_json(value):
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _hash_files(path):
+  return {
+    str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+    for file in sorted(path.rglob('*'))
+    if file.is_file() and file.name != _MANIFEST
+  }
+
+
+def _check_arrays(state, digests):
+  for name, leaf in _flatten(state).items():
+    if digests[name] != _hash_array(leaf):
+      raise ValueError(f'{name} does not match its SHA-256')
+
+
+def _write_manifest(path):
+  digests = _hash_files(path)
+  with files.replace_atomically(path / _MANIFEST) as manifest:
+    manifest.writelines(f'{digest}  {name}\n'.encode() for name, digest in digests.items())
+
+
+def _check_files(path):
+  lines = (path / _MANIFEST).read_text().splitlines()
+  written, found = {line[66:]: line[:64] for line in lines}, _hash_files(path)
+  for name in sorted(written.keys() | found.keys()):
+    if name not in written or name not in found or written[name] != found[name]:
+      raise ValueError(f'{name} is not what was written')
 
 
 def _difference(saved, wanted):

@@ -120,7 +120,7 @@ def from_dict(values):
     UsageError: a field is unknown, missing, or of a value that is not allowed.
   """
   values = _to_dict(values)
-  if values.get('experiment') not in CONFIGS:
+  if values.get('experiment') not in tuple(CONFIGS):  # A tuple, for values that have no hash.
     raise errors.UsageError(
       f'config.experiment={values.get("experiment")!r} is not allowed: it must be one of {", ".join(CONFIGS)}.'
     )

@@ -156,7 +156,13 @@ def _train(config, workdir, dataset, watch):
 
   rng_init, rng_shuffle = jax.random.split(jax.random.key(config.seed))
   carry = init_carry(rng_init, model=model, optimizer=optimizer)
-  carry, history = _restore(workdir, carry, watch)
+  newest = _load_newest(workdir, carry)
+  history = []
+  if newest is not None:
+    # Copied, because the compiled steps overwrite their carry, and a NumPy array is not theirs to overwrite.
+    carry = jax.tree.map(jnp.array, newest.tree)
+    history = newest.record['history']
+    watch.add(newest.record['seconds'])
   step = int(carry.state.step)
 
   with watch.phase('compile'):
@@ -169,14 +175,14 @@ def _train(config, workdir, dataset, watch):
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
     writer = stack.enter_context(log.MetricsWriter(workdir, history))
-    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints'))
+    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints', _needed_step, newest))
     title = f'{config.model}, seed {config.seed}'
     progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size))
     stop_requested = stack.enter_context(catch_signals())
 
     def save():
       record = {'config': config_lib.to_dict(config), 'history': writer.history, 'seconds': watch.seconds()}
-      checkpoints.save(step, carry, record, best_step=best_step(writer.history))
+      checkpoints.save(step, carry, record)
 
     steps_per_look = 1
     for epoch in range(step // steps_per_epoch, config.epochs):
@@ -303,16 +309,17 @@ def _scores_at(step, history):
   return None
 
 
-def _restore(workdir, carry, watch):
-  """Returns the newest good carry with its history; the initial carry and no history where there is none."""
+def _needed_step(record):
+  """The other checkpoint that a checkpoint is of no use without: that of the best step so far."""
+  return best_step(record['history'])
+
+
+def _load_newest(workdir, carry):
+  """Loads the newest good checkpoint, and deletes the damaged ones after it."""
   directory = workdir / 'checkpoints'
-  newest = checkpoint_lib.load_newest(directory, carry, needs=lambda record: best_step(record['history']))
+  newest = checkpoint_lib.load_newest(directory, carry, _needed_step)
   checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
-  if newest is None:
-    return carry, []
-  watch.add(newest.record['seconds'])
-  # Copied, because the compiled steps overwrite their carry, and a NumPy array is not theirs to overwrite.
-  return jax.tree.map(jnp.array, newest.tree), newest.record['history']
+  return newest
 
 
 def _pace(steps_done, seconds):

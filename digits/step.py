@@ -71,7 +71,7 @@ def train_step(state, batch, *, model, optimizer):
   grads, logits = jax.grad(loss_fn, has_aux=True)(state.params)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics = metrics_lib.Metrics.from_logits(logits, batch, grad_norm=optax.global_norm(grads))
+  metrics = metrics_lib.Metrics.from_logits(logits, batch, grad_norm=optax.tree.norm(grads))
   return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 

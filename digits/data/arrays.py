@@ -104,7 +104,7 @@ def _read_cache(path):
   A member of the zip file carries a CRC-32, checked when it is read: it sees any flipped bit and any cut.
   """
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
       splits = {split: Split(*(arrays[f'{split}_{key}'] for key in Split._fields)) for split in ('train', 'test')}
     check_splits(splits)
     return splits

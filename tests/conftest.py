@@ -1,0 +1,113 @@
+"""Fixtures: tiny synthetic digits that go through the real builder, the real cache and the real loop."""
+
+import gzip
+import hashlib
+import os
+import pathlib
+import shutil
+
+# Set before JAX starts: the tests are about results, which must not depend on what accelerator a machine has.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import ml_collections
+import numpy as np
+import pytest
+
+from digits import config as config_lib
+
+ROOT = pathlib.Path(__file__).parent.parent
+NUM_TRAIN, NUM_TEST = 300, 100
+
+
+def write_archives(directory, num_train=NUM_TRAIN, num_test=NUM_TEST):
+  """Writes four IDX archives of ten easy patterns with noise, and returns their TFDS checksums by address."""
+  from tensorflow_datasets.core.download import checksums
+
+  rng = np.random.default_rng(0)
+  patterns = rng.integers(0, 256, (10, 28, 28)) * (rng.random((10, 28, 28)) < 0.2)
+  directory.mkdir(parents=True, exist_ok=True)
+  infos = {}
+  for prefix, count in (('train', num_train), ('t10k', num_test)):
+    labels = np.arange(count) % 10
+    images = np.clip(patterns[labels] + rng.integers(0, 40, (count, 28, 28)), 0, 255)
+    for kind, array in (('images-idx3', images), ('labels-idx1', labels)):
+      header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
+      content = gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
+      path = directory / f'{prefix}-{kind}-ubyte.gz'
+      path.write_bytes(content)
+      infos[f'https://storage.googleapis.com/cvdf-datasets/mnist/{path.name}'] = checksums.UrlInfo(
+        size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=path.name
+      )
+  return infos
+
+
+def use_archives(monkeypatch, directory, infos):
+  """Makes the builder read the archives of a directory in place of the bundled ones."""
+  from digits.data.mnist import builder
+
+  monkeypatch.setattr(builder, 'ARCHIVES', directory)
+  monkeypatch.setattr(builder.Builder, 'url_infos', infos)
+
+
+@pytest.fixture(scope='session')
+def archives(tmp_path_factory):
+  """A directory of synthetic archives, and their checksums."""
+  directory = tmp_path_factory.mktemp('archives')
+  return directory, write_archives(directory)
+
+
+@pytest.fixture
+def synthetic_archives(archives, tmp_path, monkeypatch):
+  """A copy of the synthetic archives, which a test may damage and from which the builder reads."""
+  directory = tmp_path / 'archives'
+  shutil.copytree(archives[0], directory)
+  use_archives(monkeypatch, directory, archives[1])
+  return directory
+
+
+@pytest.fixture(scope='session')
+def prepared_data_dir(archives, tmp_path_factory):
+  """A data directory that the real builder and cache have filled; not to be written to."""
+  from digits import data
+
+  data_dir = tmp_path_factory.mktemp('data')
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    use_archives(monkeypatch, *archives)
+    data.load_dataset('mnist', data_dir, num_validation=0)
+  return data_dir
+
+
+@pytest.fixture
+def data_dir(prepared_data_dir, tmp_path):
+  """A copy of the prepared data directory, which a test may damage."""
+  directory = tmp_path / 'data'
+  shutil.copytree(prepared_data_dir, directory)
+  return directory
+
+
+@pytest.fixture
+def tiny_config(prepared_data_dir):
+  """Makes a shipped config small: `tiny_config('cnn', epochs=1)`."""
+
+  def make(name, **overrides):
+    architecture = {'cnn': {'features': (2, 3), 'hidden_units': 8}, 'mlp': {'hidden_units': 16}}.get(name, {})
+    shipped = config_lib.to_dict(config_lib.load_config(ROOT / 'configs' / f'{name}.py'))
+    small = {
+      'architecture': shipped['architecture'] | architecture,
+      'data_dir': str(prepared_data_dir),
+      'num_validation': 60,
+      'epochs': 3,
+      'batch_size': 32,
+      'eval_batch_size': 32,
+      'warmup_epochs': 1.0,
+      'log_every_steps': 3,
+    }
+    return config_lib.from_dict(ml_collections.ConfigDict(shipped | small | overrides))
+
+  return make
+
+
+@pytest.fixture
+def subprocess_env(prepared_data_dir):
+  """The environment of a command that is run as a user runs it, on the synthetic data."""
+  return os.environ | {'TFDS_DATA_DIR': str(prepared_data_dir), 'PYTHONPATH': str(ROOT)}

@@ -1,0 +1,277 @@
+import json
+import logging
+import os
+import signal
+import threading
+
+import conftest
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from digits import checkpoint
+from digits import config as config_lib
+from digits import data
+from digits import errors
+from digits import loop
+from digits import runs
+from digits import step as step_lib
+
+
+def _records(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def _without_seconds(records):
+  return [{key: value for key, value in record.items() if key != 'seconds'} for record in records]
+
+
+def _assert_same_end(workdir, other, config):
+  template = loop.init_carry_from_config(config)
+  ends = [checkpoint.load_newest(path / 'checkpoints', template) for path in (workdir, other)]
+  assert ends[0].step == ends[1].step
+  jax.tree.map(np.testing.assert_array_equal, ends[0].tree, ends[1].tree)
+  assert _without_seconds(_records(workdir)) == _without_seconds(_records(other))
+  results = [json.loads((path / 'results.json').read_text()) for path in (workdir, other)]
+  assert [result.pop('seconds').keys() for result in results] == [{'data', 'compile', 'train', 'total'}] * 2
+  assert results[0] == results[1]
+
+
+@pytest.mark.parametrize('name', ['softmax', 'mlp', 'cnn'])
+def test_shipped_configs_end_to_end(tiny_config, tmp_path, name, capsys):
+  config = tiny_config(name, learning_rate=0.1)
+  results = loop.run(config, tmp_path / 'run')
+
+  assert results == json.loads((tmp_path / 'run' / 'results.json').read_text())
+  assert (results['experiment'], results['model'], results['seed'], results['epochs']) == ('train', name, 0, 3)
+  assert results['valid']['examples'] == 60
+  assert results['test']['examples'] == conftest.NUM_TEST
+  assert results['test']['accuracy'] > (0.2 if name == 'cnn' else 0.9)
+  assert results['device'] == 'cpu'
+  assert config_lib.from_dict(json.loads((tmp_path / 'run' / 'config.json').read_text())) == config
+
+  records = _records(tmp_path / 'run')
+  train = [record for record in records if record['split'] == 'train']
+  assert [record['step'] for record in train] == [3, 6, 8, 11, 14, 16, 19, 22, 24]
+  assert [record['epoch'] for record in train] == [0] * 3 + [1] * 3 + [2] * 3
+  assert sum(record['examples'] for record in train) == 3 * 240
+  assert [record['step'] for record in records if record['split'] == 'valid'] == [8, 16, 24]
+
+  output = capsys.readouterr()
+  assert f'{results["test"]["accuracy"]:.2%}' in output.out
+  assert 'published' in output.out
+  assert 'epoch 3/3' in output.err
+
+
+def test_results_are_those_of_the_step_that_validation_chose(tiny_config, tmp_path):
+  config = tiny_config('mlp', schedule='constant', learning_rate=3.0, warmup_epochs=0.0, epochs=4)
+  results = loop.run(config, tmp_path)
+  valid = [record for record in _records(tmp_path) if record['split'] == 'valid']
+  best = min(valid, key=lambda record: record['loss'])
+  assert results['step'] == best['step']
+  assert results['valid']['loss'] == best['loss']
+  run = runs.load_run(tmp_path)
+  dataset = data.load_dataset('mnist', config.data_dir, config.num_validation)
+  assert loop.evaluate_split(run.params, dataset.valid, model=run.model)['loss'] == pytest.approx(best['loss'])
+  assert loop.evaluate_split(run.params, dataset.test, model=run.model) == pytest.approx(results['test'])
+
+
+def test_tensorboard_events_can_be_read_back(tiny_config, tmp_path):
+  from tensorboardX.proto import event_pb2
+
+  loop.run(tiny_config('softmax'), tmp_path)
+  (path,) = tmp_path.glob('events.out.tfevents.*')
+  content, values = path.read_bytes(), []
+  while content:  # TFRecord: length, checksum of it, data, checksum of that.
+    length = int.from_bytes(content[:8], 'little')
+    event = event_pb2.Event.FromString(content[12 : 12 + length])
+    values += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    content = content[16 + length :]
+  expected = [(f'{record["split"]}/loss', record['step'], np.float32(record['loss'])) for record in _records(tmp_path)]
+  assert [value for value in values if value[0].endswith('/loss')] == expected
+
+
+def test_without_validation_the_last_step_counts(tiny_config, tmp_path):
+  results = loop.run(tiny_config('softmax', num_validation=0), tmp_path)
+  assert results['valid'] is None
+  assert results['step'] == 3 * -(-conftest.NUM_TRAIN // 32)
+
+
+def test_finished_run_is_not_run_again(tiny_config, tmp_path, monkeypatch, capsys):
+  config = tiny_config('softmax')
+  results = loop.run(config, tmp_path)
+  first = capsys.readouterr().out
+  monkeypatch.setattr(data, 'load_dataset', None)
+  assert loop.run(config, tmp_path) == results
+  assert capsys.readouterr().out == first
+
+
+def _interrupt_at(monkeypatch, step):
+  """Sends SIGTERM to the run when it reports that step."""
+  from digits import log
+
+  update = log.Progress.update
+
+  def interrupting(self, at, metrics):
+    update(self, at, metrics)
+    if at >= step:
+      os.kill(os.getpid(), signal.SIGTERM)
+      monkeypatch.undo()
+
+  monkeypatch.setattr(log.Progress, 'update', interrupting)
+
+
+@pytest.mark.parametrize('name', ['mlp', 'cnn'])
+@pytest.mark.parametrize('steps', [(1,), (5, 13), (8, 16, 20)])
+def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, monkeypatch, name, steps):
+  config = tiny_config(name)
+  loop.run(config, tmp_path / 'straight')
+  for step in steps:
+    _interrupt_at(monkeypatch, step)
+    with pytest.raises(errors.DigitsError, match=r'Stopped and saved at step \d+ in .*: run the same command'):
+      loop.run(config, tmp_path / 'interrupted')
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  loop.run(config, tmp_path / 'interrupted')
+  _assert_same_end(tmp_path / 'interrupted', tmp_path / 'straight', config)
+
+
+def test_damaged_newest_checkpoint_ends_bit_identical(tiny_config, tmp_path, caplog):
+  config = tiny_config('mlp')
+  for name in ('straight', 'damaged'):
+    loop.run(config, tmp_path / name)
+  workdir = tmp_path / 'damaged'
+  (workdir / 'results.json').unlink()
+  (workdir / 'metrics.jsonl').write_text('{"step": 8, "ep')
+  newest = checkpoint.list_steps(workdir / 'checkpoints')[-1]
+  path = max((workdir / 'checkpoints' / str(newest)).rglob('*'), key=lambda path: path.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+  with caplog.at_level(logging.WARNING):
+    loop.run(config, workdir)
+  assert f'checkpoints/{newest} is damaged' in caplog.text
+  _assert_same_end(workdir, tmp_path / 'straight', config)
+
+
+def test_two_runs_of_one_seed_are_bit_identical_and_of_two_seeds_are_not(tiny_config, tmp_path):
+  for name, seed in (('a', 0), ('b', 0), ('c', 1)):
+    loop.run(tiny_config('mlp', seed=seed), tmp_path / name)
+  config = tiny_config('mlp')
+  _assert_same_end(tmp_path / 'a', tmp_path / 'b', config)
+  assert _without_seconds(_records(tmp_path / 'a')) != _without_seconds(_records(tmp_path / 'c'))
+
+
+@pytest.mark.parametrize('name', ['mlp', 'cnn'])
+def test_host_and_device_loops_agree(tiny_config, tmp_path, name):
+  losses = []
+  for step_loop in ('host', 'device'):
+    loop.run(tiny_config(name, step_loop=step_loop), tmp_path / step_loop)
+    losses.append([record['loss'] for record in _records(tmp_path / step_loop)])
+  np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_loop_is_the_train_step_repeated(tiny_config, tmp_path):
+  """An oracle in a few lines: what a reader of the README would write."""
+  config = tiny_config('mlp', epochs=2)
+  loop.run(config, tmp_path)
+  dataset = data.load_dataset('mnist', config.data_dir, config.num_validation)
+  optimizer = loop.make_optimizer(config, loop.make_schedule(config, steps_per_epoch=8))
+  rng_init, rng_shuffle = jax.random.split(jax.random.key(config.seed))
+  kwargs = {'model': config.make_model(), 'optimizer': optimizer}
+  state = step_lib.init_state(rng_init, **kwargs)
+  for epoch in range(2):
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(rng_shuffle, epoch), 240))
+    for start in range(0, 240, 32):
+      rows = order[start : start + 32]
+      batch = {'image': dataset.train.image[rows], 'label': dataset.train.label[rows], 'mask': np.ones(len(rows))}
+      state, _ = step_lib.train_step(state, batch, **kwargs)
+  end = checkpoint.load_newest(tmp_path / 'checkpoints', loop.init_carry_from_config(config))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), end.tree.state.params, state.params)
+
+
+def test_bfloat16_trains(tiny_config, tmp_path):
+  assert loop.run(tiny_config('mlp', dtype='bfloat16'), tmp_path)['test']['accuracy'] > 0.9
+
+
+def test_another_config_is_refused_and_nothing_is_lost(tiny_config, tmp_path):
+  loop.run(tiny_config('softmax'), tmp_path)
+  before = (tmp_path / 'results.json').read_bytes()
+  with pytest.raises(errors.UsageError, match='seed was 0 and is now 1'):
+    loop.run(tiny_config('softmax', seed=1), tmp_path)
+  assert (tmp_path / 'results.json').read_bytes() == before
+
+
+def test_non_finite_loss_stops_at_its_step_and_keeps_the_checkpoint(tiny_config, tmp_path, monkeypatch):
+  train_step = step_lib.train_step
+
+  def failing(state, batch, **kwargs):
+    state, metrics = train_step(state, batch, **kwargs)
+    return state, metrics.replace(loss=jnp.where(state.step == 14, jnp.nan, metrics.loss))
+
+  monkeypatch.setattr(step_lib, 'train_step', failing)
+  with pytest.raises(errors.DigitsError, match=r'not finite at step 13, .*learning rate.*the checkpoint of step 8'):
+    loop.run(tiny_config('mlp'), tmp_path)
+  assert checkpoint.load_newest(tmp_path / 'checkpoints', loop.init_carry_from_config(tiny_config('mlp'))).step == 8
+  assert not (tmp_path / 'results.json').exists()
+
+
+def test_diverging_run_says_so(tiny_config, tmp_path):
+  config = tiny_config('mlp', learning_rate=1e6, weight_decay=1e6, schedule='constant', warmup_epochs=0.0)
+  with pytest.raises(errors.DigitsError, match='lower config.learning_rate'):
+    loop.run(config, tmp_path)
+
+
+@pytest.mark.parametrize('field', ['batch_size', 'eval_batch_size'])
+def test_batches_larger_than_the_data(tiny_config, tmp_path, field):
+  with pytest.raises(errors.UsageError, match=f'config.{field}=500 is more than'):
+    loop.run(tiny_config('softmax', **{field: 500}), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_workdir_in_use_is_refused(tiny_config, tmp_path):
+  from digits import files
+
+  with files.lock(tmp_path / '.lock'), pytest.raises(errors.DigitsError, match='is in use by another run'):
+    loop.run(tiny_config('softmax'), tmp_path)
+
+
+def test_workdir_that_is_a_file(tiny_config, tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(errors.DigitsError, match='file'):
+    loop.run(tiny_config('softmax'), tmp_path / 'file' / 'run')
+
+
+@pytest.mark.parametrize('content', [b'', b'{"experiment": "tra', b'\xff\xfe'])
+def test_damaged_config_or_results_are_named(tiny_config, tmp_path, content):
+  loop.run(tiny_config('softmax'), tmp_path)
+  for name in ('results.json', 'config.json'):
+    good = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(errors.DigitsError, match=f'{name} is damaged'):
+      loop.run(tiny_config('softmax'), tmp_path)
+    (tmp_path / name).write_bytes(good)
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+  caught = []
+
+  def target():
+    with loop.catch_signals() as event:
+      caught.append(event.is_set())
+
+  thread = threading.Thread(target=target)
+  thread.start()
+  thread.join()
+  assert caught == [False]
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 100])
+def test_evaluation_does_not_depend_on_the_batch_size(prepared_data_dir, tiny_config, batch_size):
+  config = tiny_config('cnn')
+  dataset = data.load_dataset('mnist', prepared_data_dir, num_validation=60)
+  carry = loop.init_carry_from_config(config)
+  scores = loop.evaluate_split(carry.state.params, dataset.test, model=config.make_model(), batch_size=batch_size)
+  whole = loop.evaluate_split(carry.state.params, dataset.test, model=config.make_model(), batch_size=50)
+  assert scores['examples'] == conftest.NUM_TEST
+  assert scores == pytest.approx(whole, rel=1e-5)

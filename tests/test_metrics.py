@@ -1,0 +1,50 @@
+import math
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from digits import metrics
+
+
+def test_literal_values():
+  logits = jnp.array([[0.0, 0.0], [0.0, math.log(3.0)], [5.0, 0.0]])
+  batch = {'label': jnp.array([0, 1, 1]), 'mask': jnp.array([1.0, 1.0, 0.0])}
+  scores = metrics.Metrics.from_logits(logits, batch).compute()
+  assert scores['examples'] == 2
+  assert scores['accuracy'] == 1.0  # Of equal logits the first counts.
+  assert scores['loss'] == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+
+
+def test_padding_has_no_gradient():
+  mask = jnp.array([1.0, 0.0])
+  grad = jax.grad(lambda logits: metrics.masked_cross_entropy(logits, jnp.array([0, 1]), mask))(jnp.ones((2, 3)))
+  np.testing.assert_allclose(grad, [[-2 / 3, 1 / 3, 1 / 3], [0, 0, 0]], rtol=1e-6)
+
+
+def test_empty_has_no_examples_and_no_nan():
+  assert metrics.Metrics.empty().compute() == {'accuracy': 0.0, 'loss': 0.0, 'examples': 0}
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=20, deadline=None)
+def test_merged_parts_are_the_whole(size, cut):
+  rng = np.random.default_rng(size * 61 + cut)
+  logits = rng.standard_normal((size, 10)).astype(np.float32)
+  batch = {'label': rng.integers(0, 10, size).astype(np.int32), 'mask': np.ones(size, np.float32)}
+  part = [{key: value[rows] for key, value in batch.items()} for rows in (slice(0, cut), slice(cut, None))]
+  whole = metrics.Metrics.from_logits(logits, batch).compute()
+  merged = metrics.Metrics.from_logits(logits[:cut], part[0])
+  merged = merged.merge(metrics.Metrics.from_logits(logits[cut:], part[1])).compute()
+  assert merged['examples'] == whole['examples'] == size
+  assert merged['accuracy'] == whole['accuracy']
+  assert merged['loss'] == pytest.approx(whole['loss'], rel=1e-5)
+
+
+def test_a_nan_gradient_norm_stays_through_merging():
+  bad = metrics.Metrics.empty().replace(grad_norm=jnp.float32(jnp.nan))
+  assert math.isnan(bad.merge(metrics.Metrics.empty()).grad_norm)

@@ -1,0 +1,52 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from digits import optim
+
+
+@pytest.mark.parametrize(
+  ('name', 'warmup', 'expected'),
+  [
+    ('constant', 0, {0: 1.0, 50: 1.0, 99: 1.0}),
+    ('constant', 10, {0: 0.0, 5: 0.5, 10: 1.0, 99: 1.0}),
+    ('cosine', 0, {0: 1.0, 50: 0.5, 100: 0.0}),
+    ('cosine', 20, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.5, 100: 0.0}),
+    ('onecycle', 20, {0: 0.04, 10: 0.52, 20: 1.0, 60: 0.5, 100: 0.0}),
+    ('onecycle', 0, {0: 1.0, 50: 0.5, 100: 0.0}),
+    ('onecycle', 100, {0: 0.04, 50: 0.52}),
+  ],
+)
+def test_schedules(name, warmup, expected):
+  schedule = optim.make_schedule(name, 1.0, num_steps=100, warmup_steps=warmup)
+  for step, rate in expected.items():
+    assert float(schedule(step)) == pytest.approx(rate, abs=1e-6)
+  scaled = optim.make_schedule(name, 0.3, num_steps=100, warmup_steps=warmup)
+  assert float(scaled(7)) == pytest.approx(0.3 * float(schedule(7)))
+
+
+@pytest.mark.parametrize('nesterov', [False, True])
+@pytest.mark.parametrize('clip_norm', [0.0, 0.5])
+def test_sgd_against_numpy(nesterov, clip_norm):
+  rng = np.random.default_rng(0)
+  kernel, bias = rng.standard_normal((3, 2)), rng.standard_normal(2)
+  params = {'kernel': jnp.asarray(kernel, jnp.float32), 'bias': jnp.asarray(bias, jnp.float32)}
+  optimizer = optim.make_optimizer(lambda step: 0.1 / (step + 1), 0.9, nesterov, 0.01, clip_norm)
+  state = optimizer.init(params)
+  velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
+  for step in range(4):
+    grads = [rng.standard_normal((3, 2)), rng.standard_normal(2)]
+    tree = {'kernel': jnp.asarray(grads[0], jnp.float32), 'bias': jnp.asarray(grads[1], jnp.float32)}
+    updates, state = optimizer.update(tree, state, params)
+    params = optax.apply_updates(params, updates)
+
+    norm = np.sqrt(sum((grad**2).sum() for grad in grads))
+    if clip_norm and norm > clip_norm:
+      grads = [grad * clip_norm / norm for grad in grads]
+    grads[0] = grads[0] + 0.01 * kernel
+    velocity = [0.9 * v + grad for v, grad in zip(velocity, grads, strict=True)]
+    moves = [0.9 * v + grad if nesterov else v for v, grad in zip(velocity, grads, strict=True)]
+    kernel, bias = kernel - 0.1 / (step + 1) * moves[0], bias - 0.1 / (step + 1) * moves[1]
+  np.testing.assert_allclose(params['kernel'], kernel, rtol=1e-5)
+  np.testing.assert_allclose(params['bias'], bias, rtol=1e-5)
