@@ -20,7 +20,7 @@ def get_config():
   config.eval_batch_size = 500
   config.learning_rate = 0.1
   config.schedule = 'onecycle'
-  config.warmup_epochs = 1.0
+  config.warmup_fraction = 0.2
   config.momentum = 0.9
   config.nesterov = True
   config.weight_decay = 0.0

@@ -10,12 +10,12 @@ def get_config():
   config.data_dir = ''
   config.num_validation = 5000
   config.seed = 0
-  config.epochs = 5
+  config.epochs = 20
   config.batch_size = 128
   config.eval_batch_size = 500
   config.learning_rate = 0.1
   config.schedule = 'onecycle'
-  config.warmup_epochs = 1.0
+  config.warmup_fraction = 0.2
   config.momentum = 0.9
   config.nesterov = True
   config.weight_decay = 0.0

@@ -140,6 +140,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     }
     self._needed[step] = self._needs(record)
     try:
+      files.check_room(self.directory, sum(leaf.nbytes for leaf in leaves.values()))
       self._checkpointer.save(step, state, force=True, custom_metadata=full_record)
       _write_manifest(self.directory / str(step))
     except (OSError, RuntimeError, ValueError) as error:  # A full disk is any of these, by who sees it first.

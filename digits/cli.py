@@ -18,13 +18,14 @@ class ArgumentParser(argparse.ArgumentParser):
     raise errors.UsageError(f'{message[:1].upper()}{message[1:]}; see --help.')
 
 
-def parse_flags(argv, *, required, example):
+def parse_flags(argv, *, required, example, flag_values=flags.FLAGS):
   """Parses absl flags, `--config.FIELD=VALUE` included.
 
   Args:
     argv: the program's arguments, its name first.
     required: a flag that must be given.
     example: how it is given, for the error.
+    flag_values: where the flags are defined.
 
   Raises:
     UsageError: a flag is unknown, repeated, or of a wrong type; the config file cannot be loaded; or something that is
@@ -35,10 +36,13 @@ def parse_flags(argv, *, required, example):
   if repeated:
     raise errors.UsageError(f'--{repeated} is given more than once: give it once.')
   if {'help', 'h', 'helpshort', 'helpfull'} & set(names):
-    print(f'{sys.modules["__main__"].__doc__}\n{flags.FLAGS.main_module_help()}')
+    print(f'{sys.modules["__main__"].__doc__}\n{flag_values.main_module_help()}')
     sys.exit(0)
   try:
-    stray = flags.FLAGS(argv)[1:]
+    stray = flag_values(argv)[1:]
+    given = flag_values[required].value
+    if given is not None:
+      given.items()  # Where there is no such file, config_flags raises only now.
   except AttributeError as error:  # ml_collections: a field that the config file does not have.
     raise errors.UsageError(f'A --config.FIELD is not in the config: {_one_line(error)}.') from error
   except flags.Error as error:
@@ -52,7 +56,7 @@ def parse_flags(argv, *, required, example):
     raise errors.UsageError(f'The config file does not load: {type(error).__name__}: {_one_line(error)}.') from error
   if stray:
     raise errors.UsageError(f'{stray[0]!r} is not a flag: options start with --, as in --config.epochs=1.')
-  if flags.FLAGS[required].value is None:
+  if given is None:
     raise errors.UsageError(f'--{required} is missing: give it as {example}.')
 
 
@@ -72,6 +76,8 @@ def run(main):
   logger.addHandler(handler)
   logger.setLevel(logging.INFO)
   logger.propagate = False
+  # The libraries log what they also raise, with pages of traceback.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   signal.signal(signal.SIGTERM, _interrupt)
   try:
     main()

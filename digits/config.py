@@ -58,7 +58,7 @@ class TrainConfig:
     eval_batch_size: images a call in evaluation; changes speed and memory, not results.
     learning_rate: the schedule's peak.
     schedule: `constant`, `cosine` or `onecycle`.
-    warmup_epochs: how long the learning rate rises to its peak.
+    warmup_fraction: the part of the run in which the learning rate rises to its peak.
     momentum: decay of the velocity.
     nesterov: whether to look ahead along the velocity.
     weight_decay: L2 coefficient for kernels.
@@ -81,7 +81,7 @@ class TrainConfig:
   eval_batch_size: int = _integer(1, _MAX_COUNT)
   learning_rate: float = _number(0, 1e6)
   schedule: str = _choice(*optim.SCHEDULES)
-  warmup_epochs: float = _number(0, 100_000)
+  warmup_fraction: float = _number(0, 1)
   momentum: float = _number(0, 1)
   nesterov: bool = _boolean()
   weight_decay: float = _number(0, 1e6)
@@ -93,10 +93,6 @@ class TrainConfig:
   def __post_init__(self):
     _check_fields(self)
     _check_architecture(self.model, self.architecture)
-    if self.warmup_epochs > self.epochs:
-      raise errors.UsageError(
-        f'config.warmup_epochs={self.warmup_epochs:g} is more than config.epochs={self.epochs}: shorten the warm-up.'
-      )
 
   def make_model(self):
     """The model that the config describes, unbound."""

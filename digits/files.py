@@ -44,6 +44,16 @@ def _umask():
   return mask
 
 
+def check_room(directory, num_bytes):
+  """Raises OSError unless a file of that size, and half as much again, can be written to the directory.
+
+  For writers such as Orbax, whose threads answer a full disk with pages of tracebacks.
+  """
+  with tempfile.TemporaryFile(dir=directory) as file:
+    file.write(bytes(num_bytes * 3 // 2))
+    file.flush()
+
+
 @contextlib.contextmanager
 def lock(path, *, waiting=None):
   """Holds the lock file `path`; the operating system frees it when the process dies, however it dies.

@@ -250,12 +250,9 @@ def init_carry_from_config(config):
 
 def make_schedule(config, steps_per_epoch):
   """The learning rate as a function of the step, for a config and the length of its epochs."""
-  return optim.make_schedule(
-    config.schedule,
-    config.learning_rate,
-    num_steps=config.epochs * steps_per_epoch,
-    warmup_steps=round(config.warmup_epochs * steps_per_epoch),
-  )
+  num_steps = config.epochs * steps_per_epoch
+  warmup_steps = round(config.warmup_fraction * num_steps)
+  return optim.make_schedule(config.schedule, config.learning_rate, num_steps, warmup_steps)
 
 
 def make_optimizer(config, schedule):

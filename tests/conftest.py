@@ -99,7 +99,7 @@ def tiny_config(prepared_data_dir):
       'epochs': 3,
       'batch_size': 32,
       'eval_batch_size': 32,
-      'warmup_epochs': 1.0,
+      'warmup_fraction': 0.3,
       'log_every_steps': 3,
     }
     return config_lib.from_dict(ml_collections.ConfigDict(shipped | small | overrides))

@@ -65,7 +65,7 @@ def test_shipped_configs_end_to_end(tiny_config, tmp_path, name, capsys):
 
 
 def test_results_are_those_of_the_step_that_validation_chose(tiny_config, tmp_path):
-  config = tiny_config('mlp', schedule='constant', learning_rate=3.0, warmup_epochs=0.0, epochs=4)
+  config = tiny_config('mlp', schedule='constant', learning_rate=3.0, warmup_fraction=0.0, epochs=4)
   results = loop.run(config, tmp_path)
   valid = [record for record in _records(tmp_path) if record['split'] == 'valid']
   best = min(valid, key=lambda record: record['loss'])
@@ -217,7 +217,7 @@ def test_non_finite_loss_stops_at_its_step_and_keeps_the_checkpoint(tiny_config,
 
 
 def test_diverging_run_says_so(tiny_config, tmp_path):
-  config = tiny_config('mlp', learning_rate=1e6, weight_decay=1e6, schedule='constant', warmup_epochs=0.0)
+  config = tiny_config('mlp', learning_rate=1e6, weight_decay=1e6, schedule='constant', warmup_fraction=0.0)
   with pytest.raises(errors.DigitsError, match='lower config.learning_rate'):
     loop.run(config, tmp_path)
 
