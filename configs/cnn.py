@@ -11,6 +11,7 @@ def get_config():
   config.architecture.conv_activation = 'relu'
   config.architecture.hidden_units = 100
   config.architecture.hidden_activation = 'sigmoid'
+  config.architecture.convolution = 'auto'
   config.dataset = 'mnist'
   config.data_dir = ''
   config.num_validation = 5000

@@ -194,7 +194,8 @@ def _check_architecture(model, architecture):
   for name, default in defaults.items():
     value = architecture[name]
     if isinstance(default, str):
-      good, allowed = value in models.ACTIVATIONS, 'one of ' + ', '.join(models.ACTIVATIONS)
+      choices = models.CONVOLUTIONS if name == 'convolution' else tuple(models.ACTIVATIONS)
+      good, allowed = value in choices, 'one of ' + ', '.join(choices)
     elif isinstance(default, tuple):
       good = isinstance(value, tuple) and 1 <= len(value) <= 4 and all(_is_width(item) for item in value)
       allowed = 'one to four integers from 1 to 4,096'

@@ -1,11 +1,9 @@
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from digits import models
-from digits.models import cnn
 
 
 @pytest.mark.parametrize(('name', 'count'), [('softmax', 7850), ('mlp', 79510), ('cnn', 123222)])
@@ -43,19 +41,6 @@ def test_cnn_against_a_plain_numpy_forward_pass():
   x = 1 / (1 + np.exp(-x))
   expected = x @ np.asarray(params['logits']['kernel']) + np.asarray(params['logits']['bias'])
   np.testing.assert_allclose(model.apply({'params': params}, image), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize('side', [6, 7])
-def test_max_pool_is_that_of_flax(side):
-  x = jnp.asarray(np.random.default_rng(0).standard_normal((2, side, side, 3)), jnp.float32)
-
-  def flax_pool(x):
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
-
-  np.testing.assert_array_equal(cnn.max_pool_2x2(x), flax_pool(x))
-  np.testing.assert_allclose(
-    jax.grad(lambda x: jnp.sum(cnn.max_pool_2x2(x) ** 2))(x), jax.grad(lambda x: jnp.sum(flax_pool(x) ** 2))(x)
-  )
 
 
 @pytest.mark.parametrize('name', list(models.MODELS))
