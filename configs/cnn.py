@@ -19,12 +19,12 @@ def get_config():
   config.epochs = 5
   config.batch_size = 128
   config.eval_batch_size = 500
-  config.learning_rate = 0.1
+  config.learning_rate = 0.2
   config.schedule = 'onecycle'
   config.warmup_fraction = 0.2
   config.momentum = 0.9
   config.nesterov = True
-  config.weight_decay = 0.0
+  config.weight_decay = 1e-4
   config.clip_norm = 0.0
   config.dtype = 'float32'
   config.step_loop = 'auto'

@@ -60,22 +60,14 @@ class MetricsWriter(contextlib.AbstractContextManager):
     last_step = max((record['step'] for record in self.history), default=-1)
     self._events = SummaryWriter(str(workdir), purge_step=last_step + 1)
 
-  def write(self, step, epoch, split, metrics, seconds):
-    """Writes one record.
-
-    Args:
-      step: updates done.
-      epoch: the epoch, from 0.
-      split: `train` or `valid`.
-      metrics: dict of numbers, such as loss and accuracy.
-      seconds: of training so far.
-    """
-    record = {'step': step, 'epoch': epoch, 'split': split} | metrics | {'seconds': seconds}
+  def write(self, record):
+    """Writes one record: a dict of `step`, `epoch`, `split` and numbers."""
     self.history.append(record)
     self._file.write(_to_line(record))
     self._file.flush()
-    for name, value in metrics.items():
-      self._events.add_scalar(f'{split}/{name}', value, global_step=step)
+    for name, value in record.items():
+      if name not in ('step', 'epoch', 'split'):
+        self._events.add_scalar(f'{record["split"]}/{name}', value, global_step=record['step'])
 
   def __exit__(self, *exc_info):
     self._file.close()

@@ -154,7 +154,7 @@ def _train(config, workdir, dataset, watch):
   schedule = make_schedule(config, steps_per_epoch)
   optimizer = make_optimizer(config, schedule)
 
-  rng_init, rng_shuffle = jax.random.split(jax.random.key(config.seed))
+  rng_init, rng_shuffle = split_seed(config.seed)
   carry = init_carry(rng_init, model=model, optimizer=optimizer)
   newest = _load_newest(workdir, carry)
   history = []
@@ -175,35 +175,32 @@ def _train(config, workdir, dataset, watch):
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
     writer = stack.enter_context(log.MetricsWriter(workdir, history))
-    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints', _needed_step, newest))
+    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints', needed_step, newest))
     title = f'{config.model}, seed {config.seed}'
     progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size))
     stop_requested = stack.enter_context(catch_signals())
 
     def save():
-      record = {'config': config_lib.to_dict(config), 'history': writer.history, 'seconds': watch.seconds()}
-      checkpoints.save(step, carry, record)
+      checkpoints.save(step, carry, make_record(config, writer.history, watch.seconds()))
 
     steps_per_look = 1
     for epoch in range(step // steps_per_epoch, config.epochs):
       order = make_order(epoch)
       epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
-      record_steps = [*range(epoch_start, epoch_end, config.log_every_steps)[1:], epoch_end]
-
       while step < epoch_end:
-        record_step = next(at for at in record_steps if at > step)
+        record_step = next(at for at in record_steps(config, epoch_start, epoch_end) if at > step)
         target = min(step + steps_per_look, record_step)
         look_start = time.monotonic()
         carry = advance(carry, train_split, order, step - epoch_start, target - epoch_start)
         metrics = carry.window.compute()  # The one place where the host waits for the device.
-        steps_per_look = _pace(target - step, time.monotonic() - look_start)
+        steps_per_look = pace(target - step, time.monotonic() - look_start)
         step = target
         _refuse_non_finite(carry, schedule, workdir)
         progress.update(step, metrics)
 
         if step == record_step:
-          rates = {'grad_norm': float(carry.window.grad_norm), 'learning_rate': float(schedule(step - 1))}
-          writer.write(step, epoch, 'train', metrics | rates, watch.seconds()['train'])
+          rate = float(schedule(step - 1))
+          writer.write(train_record(step, epoch, carry.window, rate, watch.seconds()['train']))
           carry = carry.replace(window=metrics_lib.Metrics.empty())
         if stop_requested.is_set() and step < epoch_end:
           save()
@@ -213,7 +210,7 @@ def _train(config, workdir, dataset, watch):
       if config.num_validation:
         valid = evaluate_split(carry.state.params, dataset.valid, model=model, batch_size=config.eval_batch_size)
         _refuse_non_finite_validation(valid, step, workdir)
-        writer.write(step, epoch, 'valid', valid, watch.seconds()['train'])
+        writer.write(valid_record(step, epoch, valid, watch.seconds()['train']))
         summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
       progress.report(step, summary)
       save()
@@ -224,6 +221,24 @@ def _train(config, workdir, dataset, watch):
   params = carry.state.params
   if chosen != step:
     params = checkpoint_lib.load(workdir / 'checkpoints', chosen, carry).tree.state.params
+  return write_results(config, workdir, dataset, params, chosen, writer.history, watch.seconds())
+
+
+def write_results(config, workdir, dataset, params, step, history, seconds):
+  """Scores the chosen parameters on the test split, once, and writes results.json.
+
+  Args:
+    config: `TrainConfig` of the run.
+    workdir: `pathlib.Path` of the run.
+    dataset: the `Dataset`.
+    params: the parameters of the least validation loss.
+    step: the step they are of.
+    history: the run's records.
+    seconds: dict of seconds by phase.
+
+  Returns:
+    The content of results.json.
+  """
   results = {
     'experiment': 'train',
     'model': config.model,
@@ -231,15 +246,49 @@ def _train(config, workdir, dataset, watch):
     'seed': config.seed,
     'num_parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
     'epochs': config.epochs,
-    'step': chosen,
-    'valid': _scores_at(chosen, writer.history),
-    'test': evaluate_split(params, dataset.test, model=model, batch_size=config.eval_batch_size),
-    'seconds': watch.seconds(),
+    'step': step,
+    'valid': _scores_at(step, history),
+    'test': evaluate_split(params, dataset.test, model=config.make_model(), batch_size=config.eval_batch_size),
+    'seconds': seconds,
     'device': results_lib.device_name(),
     'versions': results_lib.versions(),
   }
   results_lib.write_results(workdir, results)
   return results
+
+
+def split_seed(seed):
+  """The two keys of a run, `(rng_init, rng_shuffle)`: the shuffle of epoch e is `fold_in(rng_shuffle, e)`."""
+  return jax.random.split(jax.random.key(seed))
+
+
+def record_steps(config, epoch_start, epoch_end):
+  """The steps of an epoch at which training is recorded, its last among them."""
+  return [*range(epoch_start, epoch_end, config.log_every_steps)[1:], epoch_end]
+
+
+def train_record(step, epoch, window, learning_rate, seconds):
+  """A line of metrics.jsonl: the training steps since the line before.
+
+  Args:
+    step: updates done.
+    epoch: the epoch, from 0.
+    window: `Metrics` of those steps.
+    learning_rate: of the last of them.
+    seconds: of training so far.
+  """
+  rates = {'grad_norm': float(window.grad_norm), 'learning_rate': learning_rate, 'seconds': seconds}
+  return {'step': step, 'epoch': epoch, 'split': 'train'} | window.compute() | rates
+
+
+def valid_record(step, epoch, scores, seconds):
+  """A line of metrics.jsonl: accuracy, loss and examples of the validation split."""
+  return {'step': step, 'epoch': epoch, 'split': 'valid'} | scores | {'seconds': seconds}
+
+
+def make_record(config, history, seconds):
+  """What a checkpoint keeps beside the arrays."""
+  return {'config': config_lib.to_dict(config), 'history': history, 'seconds': seconds}
 
 
 def init_carry_from_config(config):
@@ -306,7 +355,7 @@ def _scores_at(step, history):
   return None
 
 
-def _needed_step(record):
+def needed_step(record):
   """The other checkpoint that a checkpoint is of no use without: that of the best step so far."""
   return best_step(record['history'])
 
@@ -314,12 +363,12 @@ def _needed_step(record):
 def _load_newest(workdir, carry):
   """Loads the newest good checkpoint, and deletes the damaged ones after it."""
   directory = workdir / 'checkpoints'
-  newest = checkpoint_lib.load_newest(directory, carry, _needed_step)
+  newest = checkpoint_lib.load_newest(directory, carry, needed_step)
   checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
   return newest
 
 
-def _pace(steps_done, seconds):
+def pace(steps_done, seconds):
   """How many steps to do until the next look at the device."""
   return max(1, min(2 * steps_done, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
 

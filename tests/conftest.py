@@ -8,6 +8,7 @@ import shutil
 
 # Set before JAX starts: the tests are about results, which must not depend on what accelerator a machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')
 
 import ml_collections
 import numpy as np

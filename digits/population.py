@@ -1,0 +1,285 @@
+"""Many runs at once: seeds and hyper-parameters are one more array axis over the same train step.
+
+On an accelerator the axis is a `jax.vmap`. On a CPU, batched products of small matrices are slow and a step of these
+models keeps one core busy: there the members are spread over one virtual device a core, and each device trains its own
+one after another, within a compiled loop.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+from digits import checkpoint as checkpoint_lib
+from digits import config as config_lib
+from digits import data
+from digits import errors
+from digits import log
+from digits import loop
+from digits import metrics as metrics_lib
+from digits import optim
+from digits import step as step_lib
+
+# The config fields in which the members of a population may differ; to the compiled program they are arrays.
+VARIABLE_FIELDS = ('seed', 'learning_rate', 'momentum', 'weight_decay')
+METHODS = ('auto', 'vmap', 'map')
+
+
+class Hyperparameters(NamedTuple):
+  """What differs between members: float32[M] each, but for seed, int32[M]."""
+
+  seed: Any
+  learning_rate: Any
+  momentum: Any
+  weight_decay: Any
+
+
+class Member(NamedTuple):
+  """One trained member.
+
+  Attributes:
+    config: its `TrainConfig`.
+    history: its records, as in metrics.jsonl.
+    carry: its `Carry` at the end, NumPy arrays.
+    best: its `Carry` at the least validation loss.
+    failed_step: the step at which its loss or gradient was not finite, or -1.
+    seconds: its share of the population's time, by phase.
+  """
+
+  config: config_lib.TrainConfig
+  history: list
+  carry: loop.Carry
+  best: loop.Carry
+  failed_step: int
+  seconds: dict
+
+
+def use_all_cores():
+  """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
+  with contextlib.suppress(RuntimeError):  # JAX has started.
+    if jax.config.jax_num_cpu_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
+      jax.config.update('jax_num_cpu_devices', os.cpu_count())
+
+
+def num_seed_devices(num_members, requested=0):
+  """How many devices members are spread over: all there are, or as many as requested, and no more than members."""
+  available = len(jax.devices())
+  if requested > available:
+    raise errors.UsageError(f'config.mesh.seeds={requested} is more than the {available} devices there are.')
+  return min(requested or available, num_members)
+
+
+def train_population(configs, dataset, *, method='auto', num_devices=0):
+  """Trains runs that differ in seed, learning rate, momentum or weight decay, together.
+
+  A member equals the single run of its config to float tolerance: the same initial parameters, shuffles and updates.
+
+  Args:
+    configs: list of `TrainConfig`, equal but for `VARIABLE_FIELDS`.
+    dataset: `Dataset` of host arrays.
+    method: `vmap` for one vectorised program; `map` for one member after another on each device, within one program;
+      `auto` for `map` on a CPU and `vmap` elsewhere.
+    num_devices: how many devices to spread the members over; 0 for all.
+
+  Returns:
+    list of `Member`, in the order of the configs.
+
+  Raises:
+    UsageError: the configs differ in another field.
+    DigitsError: Ctrl-C or SIGTERM came.
+  """
+  config = configs[0]
+  for other in configs:
+    for field in dataclasses.fields(other):
+      if field.name not in VARIABLE_FIELDS and getattr(other, field.name) != getattr(config, field.name):
+        raise errors.UsageError(f'config.{field.name} differs between members: only {", ".join(VARIABLE_FIELDS)} may.')
+  if method == 'auto':
+    method = 'map' if jax.default_backend() == 'cpu' else 'vmap'
+
+  watch = log.Stopwatch()
+  num_train = len(dataset.train.label)
+  steps_per_epoch = math.ceil(num_train / config.batch_size)
+  total_steps = config.epochs * steps_per_epoch
+  model = config.make_model()
+
+  num_devices = num_seed_devices(len(configs), num_devices)
+  mesh = Mesh(np.array(jax.devices()[:num_devices]), ('seeds',))
+  over_members = _over_members(mesh, method)
+  padded = [*configs, *[config] * (-len(configs) % num_devices)]  # Every device has as many.
+  hyper = Hyperparameters(
+    seed=np.array([member.seed for member in padded], np.int32),
+    **{name: np.array([getattr(member, name) for member in padded], np.float32) for name in VARIABLE_FIELDS[1:]},
+  )
+  hyper = jax.device_put(hyper, NamedSharding(mesh, PartitionSpec('seeds')))
+  train_split = jax.device_put(dataset.train, NamedSharding(mesh, PartitionSpec()))
+
+  def optimizer_of(hyper):
+    schedule = optim.make_schedule(
+      config.schedule, hyper.learning_rate, total_steps, round(config.warmup_fraction * total_steps)
+    )
+    return optim.make_optimizer(schedule, hyper.momentum, config.nesterov, hyper.weight_decay, config.clip_norm)
+
+  def init(hyper):
+    rng_init, _ = loop.split_seed(hyper.seed)
+    return loop.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
+
+  def make_order(hyper, epoch):
+    _, rng_shuffle = loop.split_seed(hyper.seed)
+    return data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size)
+
+  def train_member(member, split, start, stop):
+    carry, order, hyper = member
+    return loop.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
+
+  def evaluate(params, batch):
+    return step_lib.eval_step(params, batch, model=model)
+
+  init, make_order, evaluate = (jax.jit(over_members(function)) for function in (init, make_order, evaluate))
+  train_members = over_members(train_member)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def train_to(carry, order, hyper, split, start, stop):
+    return train_members((carry, order, hyper), split, start, stop)
+
+  with watch.phase('compile'):
+    carry = init(hyper)
+    carry = train_to(carry, make_order(hyper, 0), hyper, train_split, 0, 0)
+
+  histories = [[] for _ in configs]
+  best = [None] * len(configs)
+  title = f'{config.model}, {len(configs)} at once'
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(watch.phase('train'))
+    progress = stack.enter_context(log.Progress(title, total_steps, 0, config.batch_size * len(configs)))
+    stop_requested = stack.enter_context(loop.catch_signals())
+    step, steps_per_look = 0, 1
+    for epoch in range(config.epochs):
+      order = make_order(hyper, epoch)
+      epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+      for record_step in loop.record_steps(config, epoch_start, epoch_end):
+        while step < record_step:
+          target = min(step + steps_per_look, record_step)
+          look_start = time.monotonic()
+          carry = train_to(carry, order, hyper, train_split, step - epoch_start, target - epoch_start)
+          windows = _unstack(jax.device_get(carry.window), len(configs))
+          steps_per_look = loop.pace(target - step, time.monotonic() - look_start)
+          step = target
+          progress.update(step, windows[0].compute())
+          if stop_requested.is_set():
+            raise errors.DigitsError('Stopped; run the same command to go on with what is not finished.')
+        seconds = round(watch.seconds()['train'] / len(configs), 3)
+        for member, history, window in zip(configs, histories, windows, strict=True):
+          schedule = loop.make_schedule(member, steps_per_epoch)
+          history.append(loop.train_record(step, epoch, window, float(schedule(step - 1)), seconds))
+        carry = carry.replace(window=jax.tree.map(jnp.zeros_like, carry.window))
+      if config.num_validation:
+        sums = [
+          evaluate(carry.state.params, batch) for batch in data.host_batches(dataset.valid, config.eval_batch_size)
+        ]
+        sums = functools.reduce(lambda a, b: jax.vmap(metrics_lib.Metrics.merge)(a, b), sums)
+        scores = [metrics.compute() for metrics in _unstack(jax.device_get(sums), len(configs))]
+        seconds = round(watch.seconds()['train'] / len(configs), 3)
+        ends = _unstack(jax.device_get(carry), len(configs))
+        for i, score in enumerate(scores):
+          histories[i].append(loop.valid_record(step, epoch, score, seconds))
+          if best[i] is None or score['loss'] < best[i][0]:
+            best[i] = score['loss'], ends[i]
+        finite = [score for score in scores if math.isfinite(score['loss'])]
+        text = (
+          f'validation accuracy {np.mean([score["accuracy"] for score in finite]):.2%} on average' if finite else ''
+        )
+        progress.report(step, f'epoch {epoch + 1}/{config.epochs}, {text}')
+  seconds = {name: round(value / len(configs), 3) for name, value in watch.seconds().items()}
+  ends = _unstack(jax.device_get(carry), len(configs))
+  return [
+    Member(
+      config=member,
+      history=history,
+      carry=end,
+      best=end if kept is None else kept[1],
+      failed_step=int(end.failed_step),
+      seconds=seconds,
+    )
+    for member, history, end, kept in zip(configs, histories, ends, best, strict=True)
+  ]
+
+
+def write_member(member, workdir, dataset):
+  """Writes a member's workdir as its single run would have: config, records, checkpoints, results.
+
+  Args:
+    member: `Member`.
+    workdir: `pathlib.Path`, made if need be.
+    dataset: the `Dataset`.
+
+  Returns:
+    The content of results.json.
+
+  Raises:
+    DigitsError: its loss or gradient was not finite.
+  """
+  if member.failed_step >= 0:
+    raise errors.DigitsError(
+      f'The loss or its gradient was not finite at step {member.failed_step} with seed {member.config.seed}: '
+      'lower config.learning_rate or set config.clip_norm.'
+    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  loop.write_config(member.config, workdir)
+  with log.MetricsWriter(workdir, []) as writer:
+    for record in member.history:
+      writer.write(record)
+  with checkpoint_lib.Checkpoints(workdir / 'checkpoints', loop.needed_step) as checkpoints:
+    for carry in (member.best, member.carry):
+      step = int(carry.state.step)
+      if step not in checkpoint_lib.list_steps(workdir / 'checkpoints'):
+        history = [record for record in member.history if record['step'] <= step]
+        checkpoints.save(step, carry, loop.make_record(member.config, history, member.seconds))
+  return loop.write_results(
+    member.config,
+    workdir,
+    dataset,
+    member.best.state.params,
+    int(member.best.state.step),
+    member.history,
+    member.seconds,
+  )
+
+
+def _over_members(mesh, method):
+  """Returns a transform: `function(member, *shared)` to the same over a leading axis of members."""
+
+  def transform(function):
+    def on_device(members, *shared):
+      if method == 'vmap':
+        return jax.vmap(lambda member: function(member, *shared))(members)
+      return jax.lax.map(lambda member: function(member, *shared), members)
+
+    def over_members(members, *shared):
+      in_specs = (PartitionSpec('seeds'), *[PartitionSpec()] * len(shared))
+      return jax.shard_map(on_device, mesh=mesh, in_specs=in_specs, out_specs=PartitionSpec('seeds'), check_vma=False)(
+        members, *shared
+      )
+
+    return over_members
+
+  return transform
+
+
+def _unstack(tree, count):
+  """The first `count` members of a tree of NumPy arrays with a leading axis."""
+
+  def member(i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+  return [member(i) for i in range(count)]
