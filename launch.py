@@ -14,7 +14,7 @@ from digits import errors
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The recipe, such as configs/cnn.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files; runs/NAME of the config if not given.')
 
-EXPERIMENTS = {'train': 'digits.loop'}
+EXPERIMENTS = {'train': 'digits.loop', 'compare': 'digits.compare'}
 
 
 def main():

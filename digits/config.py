@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import importlib.util
 import math
+import re
 from typing import Any
 
 from digits import errors
@@ -99,8 +100,62 @@ class TrainConfig:
     return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class ManyRunsConfig:
+  """What experiments of many runs share.
+
+  Attributes:
+    experiment: which experiment it is.
+    recipes: a train config for each name that the experiment compares.
+    num_seeds: how many seeds each recipe is trained with.
+    seed: the first of them.
+    dataset: as in `TrainConfig`, for all recipes; so are the next two.
+    data_dir: see there.
+    num_validation: see there.
+    population: how the seeds of a recipe are trained: `vmap` for one vectorised program; `map` for one after another on
+      each device, within one program; `serial` for one run after another; `auto` for `map` on a CPU, else `vmap`.
+    mesh: `seeds`, over how many devices a population is spread; 0 for all there are.
+  """
+
+  experiment: str = _choice('compare', 'activations')
+  recipes: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'train configs by name')
+  num_seeds: int = _integer(1, 10_000)
+  seed: int = _integer(0, 2**31 - 1 - 10_000)
+  dataset: str = _string()
+  data_dir: str = _string()
+  num_validation: int = _integer(0, _MAX_COUNT)
+  population: str = _choice('auto', 'map', 'vmap', 'serial')
+  mesh: Mapping[str, int] = _field(
+    lambda value: (
+      isinstance(value, Mapping)
+      and set(value) == {'seeds'}
+      and type(value['seeds']) is int
+      and 0 <= value['seeds'] <= _MAX_COUNT
+    ),
+    'seeds, the number of devices or 0 for all',
+  )
+
+  def __post_init__(self):
+    _check_fields(self)
+    self.train_configs()
+
+  def train_configs(self):
+    """The runs of the experiment: dict of the recipe's name to a list of `TrainConfig`, one a seed."""
+    shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
+    runs = {}
+    for name, recipe in self.recipes.items():
+      if not re.fullmatch(r'[a-z0-9_-]+', name):
+        raise errors.UsageError(f'config.recipes.{name} is not allowed: a name is of letters, digits, _ and -.')
+      try:
+        recipe = from_dict({**recipe, 'experiment': 'train', **shared})
+      except errors.UsageError as error:
+        raise errors.UsageError(str(error).replace('config.', f'config.recipes.{name}.', 1)) from error
+      runs[name] = [dataclasses.replace(recipe, seed=self.seed + i) for i in range(self.num_seeds)]
+    return runs
+
+
 # Each experiment's config, by the name that `config.experiment` gives.
-CONFIGS = {'train': TrainConfig}
+CONFIGS = {'train': TrainConfig, 'compare': ManyRunsConfig, 'activations': ManyRunsConfig}
 
 
 def from_dict(values):

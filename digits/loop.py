@@ -136,7 +136,7 @@ def run(config, workdir):
       with watch.phase('data'):
         check_devices()
         dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-        _check_batch_size(config, dataset)
+        check_batch_size(config, dataset)
       workdir.mkdir(parents=True, exist_ok=True)
       with files.lock(workdir / '.lock'):
         write_config(config, workdir)
@@ -415,7 +415,8 @@ def check_devices():
     ) from error
 
 
-def _check_batch_size(config, dataset):
+def check_batch_size(config, dataset):
+  """Raises UsageError if a batch is larger than the split it is taken from."""
   for name, split in (('batch_size', dataset.train), ('eval_batch_size', dataset.test)):
     if getattr(config, name) > len(split.label):
       raise errors.UsageError(

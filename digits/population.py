@@ -80,7 +80,7 @@ def num_seed_devices(num_members, requested=0):
   return min(requested or available, num_members)
 
 
-def train_population(configs, dataset, *, method='auto', num_devices=0):
+def train_population(configs, dataset, *, method='auto', num_devices=0, probe=None):
   """Trains runs that differ in seed, learning rate, momentum or weight decay, together.
 
   A member equals the single run of its config to float tolerance: the same initial parameters, shuffles and updates.
@@ -91,6 +91,8 @@ def train_population(configs, dataset, *, method='auto', num_devices=0):
     method: `vmap` for one vectorised program; `map` for one member after another on each device, within one program;
       `auto` for `map` on a CPU and `vmap` elsewhere.
     num_devices: how many devices to spread the members over; 0 for all.
+    probe: a pure function `(params, batch) -> dict of float32[]`, evaluated before the first and after every epoch on
+      the first batch of the validation split, and recorded with the split `probe`; None for no probe.
 
   Returns:
     list of `Member`, in the order of the configs.
@@ -145,7 +147,9 @@ def train_population(configs, dataset, *, method='auto', num_devices=0):
   def evaluate(params, batch):
     return step_lib.eval_step(params, batch, model=model)
 
-  init, make_order, evaluate = (jax.jit(over_members(function)) for function in (init, make_order, evaluate))
+  init, make_order, evaluate, run_probe = (
+    jax.jit(over_members(function)) for function in (init, make_order, evaluate, probe)
+  )
   train_members = over_members(train_member)
 
   @functools.partial(jax.jit, donate_argnums=0)
@@ -156,14 +160,31 @@ def train_population(configs, dataset, *, method='auto', num_devices=0):
     carry = init(hyper)
     carry = train_to(carry, make_order(hyper, 0), hyper, train_split, 0, 0)
 
+  def members_of(tree):
+    return _unstack(jax.device_get(tree), len(configs))
+
+  def seconds_each():
+    return {name: round(value / len(configs), 3) for name, value in watch.seconds().items()}
+
   histories = [[] for _ in configs]
   best = [None] * len(configs)
-  title = f'{config.model}, {len(configs)} at once'
+  valid_batches = list(data.host_batches(dataset.valid, config.eval_batch_size))
+
+  def record_probe(step, epoch):
+    if probe is not None:
+      for history, values in zip(histories, members_of(run_probe(carry.state.params, valid_batches[0])), strict=True):
+        values = {name: float(value) for name, value in values.items()}
+        history.append({'step': step, 'epoch': epoch, 'split': 'probe'} | values)
+
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
+    title = (
+      f'{config.model}, {len(configs)} seeds at once' if len(configs) > 1 else f'{config.model}, seed {config.seed}'
+    )
     progress = stack.enter_context(log.Progress(title, total_steps, 0, config.batch_size * len(configs)))
     stop_requested = stack.enter_context(loop.catch_signals())
     step, steps_per_look = 0, 1
+    record_probe(step, 0)
     for epoch in range(config.epochs):
       order = make_order(hyper, epoch)
       epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
@@ -172,36 +193,28 @@ def train_population(configs, dataset, *, method='auto', num_devices=0):
           target = min(step + steps_per_look, record_step)
           look_start = time.monotonic()
           carry = train_to(carry, order, hyper, train_split, step - epoch_start, target - epoch_start)
-          windows = _unstack(jax.device_get(carry.window), len(configs))
+          windows = members_of(carry.window)  # Waits for the device.
           steps_per_look = loop.pace(target - step, time.monotonic() - look_start)
           step = target
           progress.update(step, windows[0].compute())
           if stop_requested.is_set():
             raise errors.DigitsError('Stopped; run the same command to go on with what is not finished.')
-        seconds = round(watch.seconds()['train'] / len(configs), 3)
         for member, history, window in zip(configs, histories, windows, strict=True):
-          schedule = loop.make_schedule(member, steps_per_epoch)
-          history.append(loop.train_record(step, epoch, window, float(schedule(step - 1)), seconds))
+          rate = float(loop.make_schedule(member, steps_per_epoch)(step - 1))
+          history.append(loop.train_record(step, epoch, window, rate, seconds_each()['train']))
         carry = carry.replace(window=jax.tree.map(jnp.zeros_like, carry.window))
-      if config.num_validation:
-        sums = [
-          evaluate(carry.state.params, batch) for batch in data.host_batches(dataset.valid, config.eval_batch_size)
-        ]
-        sums = functools.reduce(lambda a, b: jax.vmap(metrics_lib.Metrics.merge)(a, b), sums)
-        scores = [metrics.compute() for metrics in _unstack(jax.device_get(sums), len(configs))]
-        seconds = round(watch.seconds()['train'] / len(configs), 3)
-        ends = _unstack(jax.device_get(carry), len(configs))
-        for i, score in enumerate(scores):
-          histories[i].append(loop.valid_record(step, epoch, score, seconds))
-          if best[i] is None or score['loss'] < best[i][0]:
-            best[i] = score['loss'], ends[i]
-        finite = [score for score in scores if math.isfinite(score['loss'])]
-        text = (
-          f'validation accuracy {np.mean([score["accuracy"] for score in finite]):.2%} on average' if finite else ''
+      record_probe(step, epoch)
+      if valid_batches:
+        sums = functools.reduce(
+          metrics_lib.Metrics.merge, [evaluate(carry.state.params, batch) for batch in valid_batches]
         )
-        progress.report(step, f'epoch {epoch + 1}/{config.epochs}, {text}')
-  seconds = {name: round(value / len(configs), 3) for name, value in watch.seconds().items()}
-  ends = _unstack(jax.device_get(carry), len(configs))
+        scores = [metrics.compute() for metrics in members_of(sums)]
+        for i, (score, end) in enumerate(zip(scores, members_of(carry), strict=True)):
+          histories[i].append(loop.valid_record(step, epoch, score, seconds_each()['train']))
+          if best[i] is None or score['loss'] < best[i][0]:
+            best[i] = score['loss'], end
+        accuracy = np.mean([score['accuracy'] for score in scores])
+        progress.report(step, f'epoch {epoch + 1}/{config.epochs}, mean validation accuracy {accuracy:.2%}')
   return [
     Member(
       config=member,
@@ -209,9 +222,9 @@ def train_population(configs, dataset, *, method='auto', num_devices=0):
       carry=end,
       best=end if kept is None else kept[1],
       failed_step=int(end.failed_step),
-      seconds=seconds,
+      seconds=seconds_each(),
     )
-    for member, history, end, kept in zip(configs, histories, ends, best, strict=True)
+    for member, history, end, kept in zip(configs, histories, members_of(carry), best, strict=True)
   ]
 
 

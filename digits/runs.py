@@ -22,6 +22,7 @@ class Run(NamedTuple):
     model: the unbound `nn.Module`.
     params: its parameters, NumPy arrays; those of the least validation loss.
     step: updates after which they were saved.
+    history: the run's records, as in metrics.jsonl.
     finished: whether the run went to its end.
   """
 
@@ -29,6 +30,7 @@ class Run(NamedTuple):
   model: nn.Module
   params: Any
   step: int
+  history: list
   finished: bool
 
 
@@ -65,6 +67,7 @@ def load_run(workdir):
     model=config.make_model(),
     params=best.tree.state.params,
     step=best_step,
+    history=newest.record['history'],
     finished=(workdir / 'results.json').exists(),
   )
 

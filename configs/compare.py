@@ -1,0 +1,27 @@
+"""The three models over several seeds, with results.json and a page that says what the differences are worth.
+
+python launch.py --config=configs/compare.py
+"""
+
+import ml_collections
+
+from configs import cnn
+from configs import mlp
+from configs import softmax
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = 'compare'
+  config.recipes = ml_collections.ConfigDict()
+  config.recipes.softmax = softmax.get_config()
+  config.recipes.mlp = mlp.get_config()
+  config.recipes.cnn = cnn.get_config()
+  config.num_seeds = 3
+  config.seed = 0
+  config.dataset = 'mnist'
+  config.data_dir = ''
+  config.num_validation = 5000
+  config.population = 'auto'
+  config.mesh = ml_collections.ConfigDict({'seeds': 0})
+  return config
