@@ -14,7 +14,12 @@ from digits import errors
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The recipe, such as configs/cnn.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files; runs/NAME of the config if not given.')
 
-EXPERIMENTS = {'train': 'digits.loop', 'compare': 'digits.compare'}
+EXPERIMENTS = {
+  'train': 'digits.loop',
+  'compare': 'digits.compare',
+  'activations': 'digits.activations',
+  'sweep': 'digits.sweep',
+}
 
 
 def main():

@@ -25,7 +25,7 @@ def run(config, workdir):
   A run that is finished is never repeated: each is an ordinary workdir, `WORKDIR/RECIPE/seed-N`.
 
   Args:
-    config: `ManyRunsConfig`.
+    config: `CompareConfig`.
     workdir: directory for the runs, the results and the report, made if need be.
 
   Returns:
@@ -70,7 +70,7 @@ def train_all(config, workdir, dataset, probe=None):
   """Trains every run that is not finished, the seeds of a recipe together.
 
   Args:
-    config: `ManyRunsConfig`.
+    config: `CompareConfig`.
     workdir: `pathlib.Path` of the experiment.
     dataset: the `Dataset`.
     probe: as in `train_population`.
@@ -113,7 +113,7 @@ def load_comparison(config, workdir, dataset):
   """Loads the finished runs of an experiment, verified, with their logits.
 
   Args:
-    config: `ManyRunsConfig`.
+    config: `CompareConfig`.
     workdir: `pathlib.Path` of the experiment.
     dataset: the `Dataset`.
 

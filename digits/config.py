@@ -100,62 +100,124 @@ class TrainConfig:
     return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
 
 
+def _is_mesh(value):
+  return isinstance(value, Mapping) and set(value) == {'seeds'} and type(value['seeds']) is int and value['seeds'] >= 0
+
+
 @dataclasses.dataclass(frozen=True)
-class ManyRunsConfig:
+class ManySeedsConfig:
   """What experiments of many runs share.
 
   Attributes:
     experiment: which experiment it is.
-    recipes: a train config for each name that the experiment compares.
     num_seeds: how many seeds each recipe is trained with.
     seed: the first of them.
-    dataset: as in `TrainConfig`, for all recipes; so are the next two.
+    dataset: as in `TrainConfig`, for all runs; so are the next two.
     data_dir: see there.
     num_validation: see there.
-    population: how the seeds of a recipe are trained: `vmap` for one vectorised program; `map` for one after another on
-      each device, within one program; `serial` for one run after another; `auto` for `map` on a CPU, else `vmap`.
+    population: how runs are trained: `vmap` for one vectorised program; `map` for one after another on each device,
+      within one program; `serial` for one at a time; `auto` for `map` on a CPU, else `vmap`.
     mesh: `seeds`, over how many devices a population is spread; 0 for all there are.
   """
 
-  experiment: str = _choice('compare', 'activations')
-  recipes: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'train configs by name')
+  experiment: str = _string()
   num_seeds: int = _integer(1, 10_000)
   seed: int = _integer(0, 2**31 - 1 - 10_000)
   dataset: str = _string()
   data_dir: str = _string()
   num_validation: int = _integer(0, _MAX_COUNT)
   population: str = _choice('auto', 'map', 'vmap', 'serial')
-  mesh: Mapping[str, int] = _field(
-    lambda value: (
-      isinstance(value, Mapping)
-      and set(value) == {'seeds'}
-      and type(value['seeds']) is int
-      and 0 <= value['seeds'] <= _MAX_COUNT
-    ),
-    'seeds, the number of devices or 0 for all',
-  )
+  mesh: Mapping[str, int] = _field(_is_mesh, 'seeds, the number of devices, or 0 for all')
 
   def __post_init__(self):
     _check_fields(self)
+
+  def make_train_config(self, where, recipe, **overrides):
+    """The `TrainConfig` of a recipe on this experiment's data; `where` is the recipe's place, for errors."""
+    shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
+    try:
+      return from_dict({**recipe, 'experiment': 'train', **shared, **overrides})
+    except errors.UsageError as error:
+      raise errors.UsageError(str(error).replace('config.', f'config.{where}.', 1)) from error
+
+  def seeds(self):
+    """The seeds of the experiment."""
+    return range(self.seed, self.seed + self.num_seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig(ManySeedsConfig):
+  """Several recipes, each with several seeds: the experiments `compare` and `activations`.
+
+  Attributes:
+    recipes: a train config by name.
+  """
+
+  recipes: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'train configs by name')
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in self.recipes:
+      if not re.fullmatch(r'[a-z0-9_-]+', name):
+        raise errors.UsageError(f'config.recipes.{name} is not allowed: a name is of letters, digits, _ and -.')
     self.train_configs()
 
   def train_configs(self):
     """The runs of the experiment: dict of the recipe's name to a list of `TrainConfig`, one a seed."""
-    shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
-    runs = {}
-    for name, recipe in self.recipes.items():
-      if not re.fullmatch(r'[a-z0-9_-]+', name):
-        raise errors.UsageError(f'config.recipes.{name} is not allowed: a name is of letters, digits, _ and -.')
-      try:
-        recipe = from_dict({**recipe, 'experiment': 'train', **shared})
-      except errors.UsageError as error:
-        raise errors.UsageError(str(error).replace('config.', f'config.recipes.{name}.', 1)) from error
-      runs[name] = [dataclasses.replace(recipe, seed=self.seed + i) for i in range(self.num_seeds)]
-    return runs
+    return {
+      name: [self.make_train_config(f'recipes.{name}', recipe, seed=seed) for seed in self.seeds()]
+      for name, recipe in self.recipes.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig(ManySeedsConfig):
+  """A search over numeric fields of one recipe: the experiment `sweep`.
+
+  Attributes:
+    recipe: the train config to start from.
+    search: the values to try by field of the recipe; for `random`, the lowest and the highest.
+    method: `grid` for all combinations, `random` for `num_trials` drawn ones (Bergstra and Bengio 2012).
+    num_trials: of `random`.
+    scale: of `random`: `log` or `linear`.
+    metric: what the validation split chooses by, `loss` or `accuracy`.
+  """
+
+  recipe: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping), 'a train config')
+  search: Mapping[str, tuple] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'values by field')
+  method: str = _choice('grid', 'random')
+  num_trials: int = _integer(1, 10_000)
+  scale: str = _choice('log', 'linear')
+  metric: str = _choice('loss', 'accuracy')
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not self.num_validation:
+      raise errors.UsageError('config.num_validation=0 leaves a sweep nothing to choose by: it must be at least 1.')
+    base = dataclasses.asdict(self.make_train_config('recipe', self.recipe))
+    for name, values in self.search.items():
+      if type(base.get(name)) not in (int, float) or name in ('seed', 'num_validation'):
+        raise errors.UsageError(f'config.search.{name} is not allowed: it is not a numeric field of the recipe.')
+      if not isinstance(values, tuple) or not values or not all(type(value) in (int, float) for value in values):
+        raise errors.UsageError(f'config.search.{name}={values!r} is not allowed: it must be a tuple of numbers.')
+      if self.method == 'random' and (
+        len(values) != 2 or values[0] > values[1] or (self.scale == 'log' and values[0] <= 0)
+      ):
+        raise errors.UsageError(
+          f'config.search.{name}={values!r} is not allowed: it must be the lowest and the highest value, and on a '
+          'logarithmic scale more than 0.'
+        )
+      for value in values:
+        self.make_train_config('recipe', self.recipe, **{name: value})
 
 
 # Each experiment's config, by the name that `config.experiment` gives.
-CONFIGS = {'train': TrainConfig, 'compare': ManyRunsConfig, 'activations': ManyRunsConfig}
+CONFIGS = {
+  'train': TrainConfig,
+  'compare': CompareConfig,
+  'activations': CompareConfig,
+  'sweep': SweepConfig,
+}
 
 
 def from_dict(values):
