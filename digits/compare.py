@@ -66,14 +66,14 @@ def run_directory(workdir, name, train_config):
   return workdir / name / f'seed-{train_config.seed}'
 
 
-def train_all(config, workdir, dataset, probe=None):
+def train_all(config, workdir, dataset, make_probe=lambda model: None):
   """Trains every run that is not finished, the seeds of a recipe together.
 
   Args:
     config: `CompareConfig`.
     workdir: `pathlib.Path` of the experiment.
     dataset: the `Dataset`.
-    probe: as in `train_population`.
+    make_probe: a function of a model that gives a probe as in `train_population`.
   """
   everything = config.train_configs()
   for train_configs in everything.values():
@@ -90,7 +90,7 @@ def train_all(config, workdir, dataset, probe=None):
         dataset,
         method='auto' if config.population == 'serial' else config.population,
         num_devices=config.mesh['seeds'],
-        probe=probe,
+        probe=make_probe(group[0].make_model()),
       )
       for member in members:
         population.write_member(member, run_directory(workdir, name, member.config), dataset)

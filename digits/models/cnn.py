@@ -66,7 +66,9 @@ class CNN(nn.Module):
       x = ConvPool(features, self.kernel_size, self.convolution, self.dtype, name=f'conv{i + 1}')(x)
       # After the pool and not before: the same values, as every activation is increasing, at a quarter of the cost.
       x = ACTIVATIONS[self.conv_activation](x)
+      self.sow('intermediates', f'conv{i + 1}_active', x)
     x = x.reshape(x.shape[0], -1)
     x = nn.Dense(self.hidden_units, dtype=self.dtype, name='hidden')(x)
     x = ACTIVATIONS[self.hidden_activation](x)
+    self.sow('intermediates', 'hidden_active', x)
     return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x)

@@ -29,4 +29,5 @@ class MLP(nn.Module):
     x = image.reshape(image.shape[0], -1)
     x = nn.Dense(self.hidden_units, dtype=self.dtype, name='hidden')(x)
     x = ACTIVATIONS[self.activation](x)
+    self.sow('intermediates', 'hidden_active', x)
     return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x)

@@ -1,0 +1,33 @@
+"""Sigmoid, tanh and ReLU in these models: curves, gradients by layer, zeros, and a verdict on what is said of them.
+
+python launch.py --config=configs/activations.py
+"""
+
+import ml_collections
+
+from configs import cnn
+from configs import mlp
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.experiment = 'activations'
+  config.recipes = ml_collections.ConfigDict()
+  for activation in ('sigmoid', 'tanh', 'relu'):
+    recipe = mlp.get_config()
+    recipe.architecture.activation = activation
+    # The recipe's rate suits sigmoid; tanh and ReLU, whose slope is four times as steep, diverge with it.
+    recipe.learning_rate = 1.5 if activation == 'sigmoid' else 0.1
+    config.recipes[f'mlp-{activation}'] = recipe
+  for activation in ('sigmoid', 'tanh', 'relu'):
+    recipe = cnn.get_config()
+    recipe.architecture.conv_activation = activation
+    config.recipes[f'cnn-{activation}'] = recipe
+  config.num_seeds = 3
+  config.seed = 0
+  config.dataset = 'mnist'
+  config.data_dir = ''
+  config.num_validation = 5000
+  config.population = 'auto'
+  config.mesh = ml_collections.ConfigDict({'seeds': 0})
+  return config
