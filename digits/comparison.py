@@ -1,4 +1,4 @@
-"""A comparison of trained models: what goes into it, and the numbers that come out, with which results.json is filled."""
+"""A comparison of trained models: what goes into it, and the numbers that come out."""
 
 import itertools
 from typing import Any

@@ -18,7 +18,7 @@ UNCLEAR_LABELS = (2130, 2654, 3520, 8527, 9679)
 DISPUTED = tuple(sorted(WRONG_LABELS + UNCLEAR_LABELS))
 
 NUM_BINS = 15
-_NUM_RESAMPLES = 10_000
+NUM_RESAMPLES = 10_000
 _LOG_TEMPERATURE_BOUNDS = (np.log(0.01), np.log(100.0))
 
 
@@ -119,7 +119,7 @@ def wilson_interval(fraction, count, confidence=0.95):
 # Pairs of models.
 
 
-def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_resamples=_NUM_RESAMPLES):
+def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_resamples=NUM_RESAMPLES):
   """The difference in accuracy of two models on the same examples, with its paired bootstrap interval.
 
   The resampled unit is the example: what is asked is what another test set of this kind would have said of these
@@ -149,7 +149,7 @@ def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_res
 
 
 def mcnemar_test(correct_a, correct_b):
-  """The exact test of McNemar (1947): are two classifiers wrong equally often on the same examples?
+  """Tests exactly whether two classifiers err equally often on the same examples (McNemar 1947).
 
   Only examples that one of them answers rightly and the other wrongly tell; if the two are equally good, either kind
   is as likely as the other.
