@@ -12,7 +12,7 @@ from configs import mlp
 def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = 'activations'
-  config.recipes = ml_collections.ConfigDict()
+  config.recipes = ml_collections.ConfigDict(sort_keys=False)
   for activation in ('sigmoid', 'tanh', 'relu'):
     recipe = mlp.get_config()
     recipe.architecture.activation = activation

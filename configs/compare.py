@@ -13,7 +13,7 @@ from configs import softmax
 def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = 'compare'
-  config.recipes = ml_collections.ConfigDict()
+  config.recipes = ml_collections.ConfigDict(sort_keys=False)
   config.recipes.softmax = softmax.get_config()
   config.recipes.mlp = mlp.get_config()
   config.recipes.cnn = cnn.get_config()

@@ -13,8 +13,6 @@ from digits import files
 from digits import findings
 from digits import statistics
 from digits import svg as svg_lib
-from digits.models import ACTIVATIONS
-from digits.models.cnn import ConvPool
 from digits.step import normalize
 
 _NUM_HARDEST = 18
@@ -300,17 +298,11 @@ def feature_maps(model, params, image):
   Returns:
     dict from layer name to float32[features, h, w], after pooling and activation.
   """
-  _, state = model.apply(
-    {'params': params},
-    normalize(image[None, ..., None]),
-    capture_intermediates=lambda module, _: isinstance(module, ConvPool),
-  )
-  activation = ACTIVATIONS[model.conv_activation]
-  # The module gives what comes before the activation.
+  _, state = model.apply({'params': params}, normalize(image[None, ..., None]), mutable='intermediates')
   return {
-    layer: np.asarray(activation(outputs['__call__'][0]), np.float32)[0].transpose(2, 0, 1)
-    for layer, outputs in sorted(state['intermediates'].items())
-    if layer.startswith('conv')
+    name.removesuffix('_active'): np.asarray(values[0], np.float32)[0].transpose(2, 0, 1)
+    for name, values in sorted(state['intermediates'].items())
+    if name.startswith('conv')
   }
 
 
