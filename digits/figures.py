@@ -100,7 +100,8 @@ def looks(names):
   return {name: (MODEL_COLORS[i % count], _MARKERS[i % count]) for i, name in enumerate(names)}
 
 
-def _new(height_inches, title=None):
+def new(height_inches, title=None):
+  """Makes a figure of the report's width with one set of axes, and returns both."""
   figure = mpl_figure.Figure(figsize=(_WIDTH_INCHES, height_inches), layout='constrained')
   axes = figure.add_subplot()
   axes.set_axisbelow(True)
@@ -126,7 +127,7 @@ def seed_scores(name, scores, published, look):
     look: of `looks`.
   """
   color, marker = look
-  figure, axes = _new(1.35, name)
+  figure, axes = new(1.35, name)
   values = 100 * np.array(scores['per_seed'])
   axes.plot(values, np.zeros_like(values), marker, color=color, alpha=0.6, label='one seed')
   axes.plot([100 * scores['mean']] * 2, [-0.5, 0.5], color=color, label='mean')
@@ -184,7 +185,7 @@ def curve_limits(curves):
 
 def loss_curves(name, train, valid, limits, look):
   """Training and validation loss of one model against epochs; `train` and `valid` are `Curve`s or None."""
-  figure, axes = _new(2.5, name)
+  figure, axes = new(2.5, name)
   _draw_curves(axes, train, valid, limits, look)
   axes.set(ylabel='Loss (nats)')
   axes.yaxis.set_major_formatter(ticker.FuncFormatter(_plain))
@@ -202,7 +203,7 @@ def accuracy_curves(name, train, valid, limits, look):
     limits: least and greatest error rate on the axis, per cent.
     look: of `looks`.
   """
-  figure, axes = _new(2.5, name)
+  figure, axes = new(2.5, name)
   _draw_curves(axes, train, valid, limits, look)
   axes.invert_yaxis()
   axes.set(ylabel='Accuracy (%)')
@@ -244,7 +245,7 @@ def _describe_curves(name, what, train, valid, form):
 def confusion(name, matrix, look):
   """How often each digit was taken for each other; `matrix` float[C, C] counts images, row by label."""
   num_classes = len(matrix)
-  figure, axes = _new(3.2, name)
+  figure, axes = new(3.2, name)
   errors = matrix * (1 - np.eye(num_classes))
   largest = errors.max() or 1.0
   for label in range(num_classes):
@@ -275,7 +276,7 @@ def per_digit(accuracies, appearance):
     accuracies: by model name, float[S, C], fractions.
     appearance: of `looks`.
   """
-  figure, axes = _new(2.6)
+  figure, axes = new(2.6)
   everything = np.concatenate([values.ravel() for values in accuracies.values()])
   errors = 100 * (1 - everything[np.isfinite(everything)])
   floor = max(errors[errors > 0].min() / 1.5, 0.005) if errors.any() else 0.1
@@ -437,7 +438,7 @@ def calibration(name, before, after, num_seeds, look):
     look: of `looks`.
   """
   color, marker = look
-  figure, axes = _new(2.9, name)
+  figure, axes = new(2.9, name)
   axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8)
   for bins, label, offset, filled in ((before, 'as trained', -0.4, False), (after, 'after scaling', 0.4, True)):
     if bins is not None:
@@ -464,7 +465,7 @@ def risk_against_coverage(risks, appearance):
     risks: by model name, float[S, N] from `statistics.risk_coverage`.
     appearance: of `looks`.
   """
-  figure, axes = _new(2.8)
+  figure, axes = new(2.8)
   for name, risk in risks.items():
     color, marker = appearance[name]
     n = risk.shape[1]

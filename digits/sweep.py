@@ -53,9 +53,9 @@ def run(config, workdir):
           'device': results_lib.device_name(),
           'versions': results_lib.versions(),
         }
-        from digits import figures  # Matplotlib takes a second to import.
+        from digits import study_figures  # Matplotlib takes a second to import.
 
-        figures.save_sweep(results, workdir / 'figures')
+        study_figures.save_sweep(results, workdir / 'figures')
         results_lib.write_results(workdir, results)
   print(format_table(results))
   print(f'The best recipe runs with: {results["command"]}')

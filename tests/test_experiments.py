@@ -1,0 +1,189 @@
+"""The experiments of many runs, end to end on tiny data: the comparison, the activation study, the sweep."""
+
+import json
+
+import conftest
+import numpy as np
+import pytest
+
+from digits import activations
+from digits import compare
+from digits import config as config_lib
+from digits import errors
+from digits import population
+from digits import report
+from digits import runs
+from digits import sweep
+
+
+@pytest.fixture
+def tiny_experiment(tiny_config, prepared_data_dir):
+  """Makes a shipped experiment of many runs small."""
+
+  def make(name, **overrides):
+    values = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{name}.py'))
+    values |= {'data_dir': str(prepared_data_dir), 'num_validation': 60, 'num_seeds': 2}
+
+    def shrink(recipe):
+      small = config_lib.to_dict(tiny_config(recipe['model'], epochs=1))
+      return small | {'architecture': small['architecture'] | _activations_of(recipe), 'learning_rate': 0.1}
+
+    if 'recipes' in values:
+      values['recipes'] = {key: shrink(recipe) for key, recipe in values['recipes'].items()}
+    else:
+      values['recipe'] = shrink(values['recipe'])
+    return config_lib.from_dict(values | overrides)
+
+  return make
+
+
+def _activations_of(recipe):
+  return {name: value for name, value in recipe['architecture'].items() if name.endswith('activation')}
+
+
+def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
+  config = tiny_experiment('compare')
+  trained = []
+  train = population.train_population
+  monkeypatch.setattr(
+    population,
+    'train_population',
+    lambda configs, *args, **kwargs: trained.append(len(configs)) or train(configs, *args, **kwargs),
+  )
+
+  def fail(*args):
+    raise errors.DigitsError('stopped here')
+
+  with monkeypatch.context() as interrupted:
+    interrupted.setattr(report, 'write_report', fail)
+    with pytest.raises(errors.DigitsError, match='stopped here'):
+      compare.run(config, tmp_path)
+  assert sum(trained) == 6
+  assert not (tmp_path / 'results.json').exists()
+
+  results = compare.run(config, tmp_path)
+  assert sum(trained) == 6  # Finished runs are not repeated.
+  assert list(results['models']) == ['softmax', 'mlp', 'cnn']
+  assert results == json.loads((tmp_path / 'results.json').read_text())
+  for name, model in results['models'].items():
+    run_results = [json.loads((tmp_path / name / f'seed-{seed}' / 'results.json').read_text()) for seed in (0, 1)]
+    for key in ('accuracy', 'loss'):
+      per_seed = [one['test'][key] for one in run_results]
+      assert model['test'][key]['per_seed'] == pytest.approx(per_seed, rel=1e-4)
+      assert model['test'][key]['mean'] == pytest.approx(np.mean(per_seed), rel=1e-4)
+  assert [(pair['a'], pair['b']) for pair in results['pairs']] == [
+    ('softmax', 'mlp'),
+    ('softmax', 'cnn'),
+    ('mlp', 'cnn'),
+  ]
+  assert '<html' in (tmp_path / 'report.html').read_text()
+  assert runs.load_run(tmp_path / 'cnn' / 'seed-1').config.seed == 1
+  assert capsys.readouterr().out.count('softmax') == 1
+
+
+def test_activation_study(tiny_experiment, tmp_path, capsys):
+  shipped = tiny_experiment('activations')
+  recipes = {name: shipped.recipes[name] for name in ('mlp-relu', 'mlp-sigmoid', 'cnn-relu', 'cnn-tanh')}
+  results = activations.run(tiny_experiment('activations', recipes=recipes), tmp_path)
+  assert results == json.loads((tmp_path / 'results.json').read_text())
+  probe = results['recipes']['cnn-relu']['probe'][0]
+  assert [record['step'] for record in probe] == [0, 8]
+  assert {'gradient/conv1', 'gradient/logits', 'zeros/conv1', 'zeros/hidden'} <= probe[0].keys()
+  assert 0 < probe[0]['zeros/conv1'] < 1
+  assert results['recipes']['cnn-tanh']['probe'][0][0]['zeros/hidden'] == 0
+  claims = {(finding['model'], finding['claim']) for finding in results['findings']}
+  assert len(claims) == 8
+  assert {path.suffix for path in (tmp_path / 'figures').iterdir()} == {'.png', '.svg'}
+  assert 'supported' in capsys.readouterr().out
+
+
+def _recipe(activation, gradient, zeros, early, accuracy):
+  """A recipe's record of two seeds."""
+  return {
+    'model': 'mlp',
+    'activation': activation,
+    'test': [{'accuracy': value} for value in accuracy],
+    'valid': [[{'loss': value}] for value in early],
+    'probe': [
+      [{'gradient/hidden': g, 'gradient/logits': 1.0, 'zeros/hidden': z}] for g, z in zip(gradient, zeros, strict=True)
+    ],
+  }
+
+
+def test_verdicts_follow_the_numbers():
+  relu = _recipe('relu', (0.5, 0.6), (0.7, 0.8), (0.3, 0.4), (0.97, 0.98))
+  sigmoid = _recipe('sigmoid', (0.1, 0.2), (0.0, 0.0), (0.2, 0.35), (0.98, 0.99))
+  verdicts = {one['claim']: one['verdict'] for one in activations.find({'a': relu, 'b': sigmoid})}
+  assert verdicts == {
+    'With sigmoid the gradient of the first layer is smaller against that of the last than with relu.': 'supported',
+    'With sigmoid fewer hidden activations are zero than with relu.': 'supported',
+    'After one epoch relu has a lower validation loss than sigmoid.': 'undecided',
+    'At the end relu makes fewer test errors than sigmoid.': 'undecided',
+  }
+  better = _recipe('sigmoid', (0.7, 0.9), (0.0, 0.0), (0.1, 0.2), (0.99, 0.99))
+  verdicts = [one['verdict'] for one in activations.find({'a': relu, 'b': better})]
+  assert sorted(verdicts) == ['contradicted', 'contradicted', 'contradicted', 'supported']
+
+
+def test_grid_sweep_resumes_and_never_scores_the_test_split(tiny_experiment, tmp_path, monkeypatch, capsys):
+  config = tiny_experiment('sweep', search={'learning_rate': (0.01, 0.3), 'batch_size': (32, 64)})
+  trained = []
+  train = population.train_population
+
+  def counted(configs, *args, **kwargs):
+    trained.extend(configs)
+    if len(trained) > 4 and not (tmp_path / 'again').exists():
+      raise errors.DigitsError('Stopped')
+    return train(configs, *args, **kwargs)
+
+  monkeypatch.setattr(population, 'train_population', counted)
+  with pytest.raises(errors.DigitsError, match='Stopped'):
+    sweep.run(config, tmp_path)
+  assert len((tmp_path / 'trials.jsonl').read_text().splitlines()) == 4
+  (tmp_path / 'again').touch()
+  trained.clear()
+  results = sweep.run(config, tmp_path)
+  assert len(trained) == 4
+  assert len(results['trials']) == 4
+  losses = [trial['valid']['loss'] for trial in results['trials']]
+  assert losses == sorted(losses)
+  best = results['trials'][0]['values']
+  assert f'--config.learning_rate={best["learning_rate"]}' in results['command']
+  assert (tmp_path / 'figures' / 'heat-map.png').exists()
+  assert 'test' not in (tmp_path / 'trials.jsonl').read_text()
+  assert results['command'] in capsys.readouterr().out
+
+
+def test_random_trials_are_within_bounds_and_repeatable(tiny_experiment):
+  search = {'learning_rate': (1e-3, 1.0), 'epochs': (1, 4)}
+  config = tiny_experiment('sweep', search=search, method='random', num_trials=200)
+  trials = sweep.make_trials(config)
+  assert trials == sweep.make_trials(config)
+  rates = np.array([trial['learning_rate'] for trial in trials])
+  assert rates.min() >= 1e-3
+  assert rates.max() <= 1.0
+  assert 0.4 < np.mean(rates < 10**-1.5) < 0.6  # Evenly over the logarithm.
+  assert {trial['epochs'] for trial in trials} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'message'),
+  [
+    ({'search': {'model': (1, 2)}}, 'config.search.model is not allowed'),
+    ({'search': {'learning_rate': ()}}, r'config.search.learning_rate=\(\) is not allowed'),
+    ({'search': {'learning_rate': (-1.0,)}}, 'config.recipe.learning_rate=-1.0 is not allowed'),
+    ({'search': {'momentum': (0.0, 0.9)}, 'method': 'random'}, 'logarithmic scale more than 0'),
+    ({'num_validation': 0}, 'nothing to choose by'),
+    ({'mesh': {'seeds': -1}}, 'config.mesh'),
+  ],
+)
+def test_bad_sweeps(tiny_experiment, overrides, message):
+  with pytest.raises(errors.UsageError, match=message):
+    tiny_experiment('sweep', **overrides)
+
+
+def test_bad_recipe_is_named(tiny_experiment):
+  good = config_lib.to_dict(tiny_experiment('compare'))
+  good['recipes']['cnn']['epochs'] = 0
+  with pytest.raises(errors.UsageError, match=r'config\.recipes\.cnn\.epochs=0 is not allowed'):
+    config_lib.from_dict(good)
