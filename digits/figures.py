@@ -440,10 +440,10 @@ def calibration(name, before, after, num_seeds, look):
   color, marker = look
   figure, axes = new(2.9, name)
   axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8)
-  for bins, label, offset, filled in ((before, 'as trained', -0.4, False), (after, 'after scaling', 0.4, True)):
+  for bins, label, filled in ((before, 'as trained', False), (after, 'after scaling', True)):
     if bins is not None:
       shown = bins.count >= MIN_ANSWERS_IN_BIN
-      accuracy, x = bins.accuracy[shown], 100 * bins.confidence[shown] + offset
+      accuracy, x = bins.accuracy[shown], 100 * bins.confidence[shown]
       low, high = statistics.wilson_interval(accuracy, bins.count[shown] / num_seeds)
       axes.vlines(x, 100 * low, 100 * high, color=color, linewidth=0.8, alpha=0.6)
       face = color if filled else PAPER

@@ -389,12 +389,12 @@ def _settings(comparison):
 
 def _setting(value):
   if hasattr(value, 'items'):
-    return ', '.join(f'{key} {_setting(inner)}' for key, inner in value.items()) or 'none'
+    return ', '.join(f'{key.replace("_", " ")} {_setting(inner)}' for key, inner in value.items()) or 'none'
   if isinstance(value, tuple | list):
     return '-'.join(map(str, value))
   if isinstance(value, bool):
     return 'yes' if value else 'no'
-  return str(value)
+  return f'{value:g}' if isinstance(value, float) else str(value)
 
 
 def _embed(figure, directory):

@@ -10,8 +10,8 @@ from scipy import optimize
 from scipy import special
 from scipy import stats
 
-# Test images of MNIST whose label five human raters did not uphold, counted from 0: the majority wanted another digit
-# (wrong), or there was none for the label (unclear). Northcutt, Athalye and Mueller 2021, arXiv:2103.14749; the votes
+# Test images of MNIST whose label five human raters did not uphold, counted from 0: the majority chose another digit
+# (wrong), or no digit had one (unclear). Northcutt, Athalye and Mueller 2021, arXiv:2103.14749; the votes
 # are mturk/mnist_mturk.json of github.com/cleanlab/label-errors.
 WRONG_LABELS = (947, 1621, 1901, 2462, 2597, 3558, 5937, 6651, 6783, 9729)
 UNCLEAR_LABELS = (2130, 2654, 3520, 8527, 9679)

@@ -17,8 +17,9 @@ _SVG, _XLINK = 'http://www.w3.org/2000/svg', 'http://www.w3.org/1999/xlink'
 def inline(svg, name, alt):
   """Makes an SVG file of matplotlib's part of a page.
 
-  Its colours become CSS variables, so that the page decides them; its ids get the panel's name before them, as ids of a
-  page are unique; its size is left to the page; and it is one image to a screen reader.
+  Its colours become CSS variables, so that the page decides them; the ids that it refers to get the panel's name before
+  them, as ids of a page are unique, and the others go; its size is left to the page; to a screen reader it is one
+  image.
 
   Args:
     svg: bytes.
@@ -35,18 +36,24 @@ def inline(svg, name, alt):
     for child in list(parent):
       if child.tag in (f'{{{_SVG}}}metadata', f'{{{_SVG}}}style'):
         parent.remove(child)
+  used = set()
+
+  def rename(match):
+    used.add(match[1])
+    return f'#{name}-{match[1]}'
+
   for element in root.iter():
-    for key, value in element.attrib.items():
-      if key == 'id':
-        element.set(key, f'{name}-{value}')
-      elif key == f'{{{_XLINK}}}href' and value.startswith('#'):
-        element.set(key, f'#{name}-{value[1:]}')
-      elif key == 'clip-path':
-        element.set(key, value.replace('url(#', f'url(#{name}-'))
-      elif key == 'style':
-        element.set(key, re.sub('#[0-9a-f]{6}', _to_variable, value))
-    if figures.INK_IMAGE_ID in element.get('id', ''):
+    if element.get('id') == figures.INK_IMAGE_ID:
       element.set('class', 'ink')
+    for key, value in element.attrib.items():
+      if key == 'style':
+        element.set(key, re.sub('#[0-9a-f]{6}', _to_variable, value))
+      elif key in ('clip-path', f'{{{_XLINK}}}href'):
+        element.set(key, re.sub(r'#([\w-]+)', rename, value))
+  for element in root.iter():
+    own = element.attrib.pop('id', None)
+    if own in used:
+      element.set('id', f'{name}-{own}')
   for key in ('width', 'height', 'version'):
     root.attrib.pop(key, None)
   root.set('id', name)

@@ -1,0 +1,223 @@
+import html.parser
+import re
+import shutil
+import subprocess
+
+from comparisons import make_comparison
+from comparisons import make_history
+import matplotlib.figure
+import numpy as np
+import pytest
+
+from digits import errors
+from digits import figures
+from digits import report
+from digits import statistics
+from digits.models.activations import ACTIVATIONS
+
+
+@pytest.fixture(scope='module')
+def comparison():
+  return make_comparison({'softmax': 2.0, 'mlp': 3.0, 'cnn': 4.0}, num_test=400)
+
+
+@pytest.fixture(scope='module')
+def written(comparison, tmp_path_factory):
+  """The page, and the figures drawn for it."""
+  drawn = []
+  save = matplotlib.figure.Figure.savefig
+
+  def record(self, *args, **kwargs):
+    drawn.append(self)
+    return save(self, *args, **kwargs)
+
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(matplotlib.figure.Figure, 'savefig', record)
+    page = report.write_report(comparison, tmp_path_factory.mktemp('report'))
+  return page, drawn
+
+
+@pytest.fixture(scope='module')
+def page(written):
+  return written[0]
+
+
+class _Outline(html.parser.HTMLParser):
+  """Collects what a page consists of, and refuses tags that do not match."""
+
+  VOID = ('meta', 'link')
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.tags, self.ids, self.links, self.headings = [], [], [], [], []
+    self.feed(text)
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    self.tags.append((tag, attrs))
+    if 'id' in attrs:
+      self.ids.append(attrs['id'])
+    self.links += [value for key, value in attrs.items() if key in ('href', 'src', 'xlink:href')]
+    if re.fullmatch('h[1-6]', tag):
+      self.headings.append(int(tag[1]))
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.handle_starttag(tag, attrs)
+    self.open.pop()
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+
+def test_the_page_is_one_small_file_that_needs_nothing_else(page):
+  text = page.read_text()
+  assert len(text.encode()) < 5_000_000
+  outline = _Outline(text)
+  assert all(link.startswith(('#', 'data:')) for link in outline.links)
+  assert not re.search(r'url\((?!#)|@import|<script', text)
+
+
+def test_the_page_is_accessible(page):
+  outline = _Outline(page.read_text())
+  assert len(outline.ids) == len(set(outline.ids))
+  assert {link[1:] for link in outline.links if link.startswith('#')} <= set(outline.ids)
+  assert outline.headings[0] == 1
+  assert set(outline.headings[1:]) == {2}
+  tags = [tag for tag, _ in outline.tags]
+  assert tags.count('table') == tags.count('caption') > 0
+  assert tags.count('figure') == tags.count('figcaption') > 0
+  for tag, attrs in outline.tags:
+    if tag == 'svg':
+      assert attrs['role'] == 'img'
+      assert attrs['aria-label'].endswith('.')
+    if tag == 'th':
+      assert attrs['scope'] in ('row', 'col', 'colgroup')
+
+
+def test_every_panel_of_the_page_is_written_as_png_and_svg(page):
+  names = {attrs['id'] for tag, attrs in _Outline(page.read_text()).tags if tag == 'svg'}
+  for suffix in ('png', 'svg'):
+    assert {path.stem for path in (page.parent / 'figures').glob(f'*.{suffix}')} == names
+  assert {'loss-cnn', 'confusion-mlp', 'weights-softmax', 'weights-mlp', 'filters-cnn', 'maps-conv2-cnn'} <= names
+
+
+def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
+  assert 'Of 3 models, cnn has the highest test accuracy' in page.read_text()
+  better, worse = comparison.models['mlp'], comparison.models['softmax']
+  models = {
+    'softmax': worse._replace(test_logits=better.test_logits),
+    'mlp': better._replace(test_logits=worse.test_logits),
+  }
+  turned = report.write_report(comparison._replace(models=models), tmp_path).read_text()
+  assert 'Of 2 models, softmax has the highest test accuracy' in turned
+
+
+@pytest.mark.parametrize('strength', [0.5, 30.0])
+def test_one_model_one_seed_no_validation(tmp_path, strength):
+  """All that can be absent is absent: pairs, deviations, bands, temperatures, disputed labels, errors."""
+  comparison = make_comparison({'softmax': strength}, num_test=50, num_valid=0, num_seeds=1)
+  text = report.write_report(comparison, tmp_path / 'new' / 'directory').read_text()
+  _Outline(text)
+  text = re.sub(r'base64,[^"]*', '', text)  # Where any letters may follow each other.
+  for absent in ('nan', '±', 'Disputed labels', 'Are the differences real', 'emperature of'):
+    assert absent not in text
+  assert ('every test image correctly' in text) == (strength == 30)
+
+
+def test_the_same_comparison_gives_the_same_page(tmp_path):
+  comparison = make_comparison({'softmax': 1.0}, num_test=50, num_seeds=1)
+  first, second = (report.write_report(comparison, tmp_path / name).read_bytes() for name in 'ab')
+  assert first == second
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.DigitsError, match='file'):
+    report.write_report(make_comparison({'softmax': 1.0}), tmp_path / 'file')
+
+
+def test_the_hardest_errors_are_wrong_and_in_order():
+  comparison = make_comparison({'softmax': 2.0, 'mlp': 2.0}, num_test=400)
+  images, num_wrong = report.find_hardest(comparison, limit=10)
+  labels = comparison.test.label
+  probs = [statistics.probabilities(runs.test_logits).mean(0) for runs in comparison.models.values()]
+  wrong = (probs[0].argmax(-1) != labels) | (probs[1].argmax(-1) != labels)
+  assert num_wrong == wrong.sum() > 10
+  given = (probs[0] + probs[1])[np.arange(400), labels] / 2
+  assert [image.index for image in images] == sorted(np.flatnonzero(wrong), key=lambda i: given[i])[:10]
+  first = images[0]
+  assert first.label == labels[first.index]
+  np.testing.assert_array_equal(first.image, comparison.test.image[first.index, ..., 0])
+  assert first.answers['mlp'] == (probs[1][first.index].argmax(), probs[1][first.index].max())
+
+
+@pytest.mark.parametrize('activation', ['relu', 'tanh'])
+def test_feature_maps_are_what_the_next_layer_sees(activation):
+  """The oracle applies the first layer as the textbook has it: convolution, activation, then pooling."""
+  from jax import lax
+
+  comparison = make_comparison({'cnn': 1.0}, num_test=10)
+  runs = comparison.models['cnn']
+  model = runs.model.clone(conv_activation=activation)
+  image = comparison.test.image[0, ..., 0]
+  maps = report.feature_maps(model, runs.params, image)
+  assert {layer: array.shape for layer, array in maps.items()} == {'conv1': (2, 14, 14), 'conv2': (3, 7, 7)}
+  conv1 = runs.params['conv1']
+  outputs = lax.conv_general_dilated(
+    (image / np.float32(255))[None, None], conv1['kernel'], (1, 1), 'SAME', dimension_numbers=('NCHW', 'HWIO', 'NCHW')
+  )
+  outputs = np.asarray(ACTIVATIONS[activation](outputs + conv1['bias'].reshape(1, -1, 1, 1)))[0]
+  expected = outputs.reshape(2, 14, 2, 14, 2).max((2, 4))
+  np.testing.assert_allclose(maps['conv1'], expected, atol=1e-5)
+
+
+def test_learning_curve_counts_epochs_and_keeps_what_all_seeds_recorded():
+  long, short = make_history(3), make_history(3)[:-3]
+  curve = figures.learning_curve([long, short], 'valid', 'loss')
+  np.testing.assert_allclose(curve.epochs, [1, 2])
+  np.testing.assert_allclose(curve.values, [[0.5, 0.25]] * 2)
+  np.testing.assert_allclose(figures.learning_curve([long], 'train', 'loss').epochs, [0.6, 1, 1.6, 2, 2.6, 3])
+  assert figures.learning_curve([[]], 'train', 'loss') is None
+
+
+def test_every_axis_has_a_label(written):
+  _, drawn = written
+  assert drawn
+  for figure in drawn:
+    for axes in figure.axes:
+      for axis in (axes.xaxis, axes.yaxis):
+        if axes.axison and len(axis.get_ticklocs()):
+          assert axis.get_label_text(), figure
+
+
+def _chromium(tmp_path, *arguments):
+  chromium = shutil.which('chromium')
+  if chromium is None:
+    pytest.skip('needs chromium: apt-get install chromium')
+  flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync']
+  flags += ['--disable-background-networking', '--disable-component-update']
+  flags += ['--allow-file-access-from-files', '--enable-logging=stderr']
+  command = [chromium, *flags, f'--user-data-dir={tmp_path / "profile"}', *arguments]
+  return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('width', [1280, 375])
+def test_the_page_fits_the_screen_and_the_console_is_empty(page, tmp_path, width):
+  # In a frame, because a window of chromium is never narrower than 500 pixels.
+  frame = tmp_path / 'frame.html'
+  frame.write_text(
+    f'<iframe src="{page.as_uri()}" style="width: {width}px; height: 800px; border: 0"></iframe><output></output>'
+    '<script>onload = () => {'
+    'const root = document.querySelector("iframe").contentDocument.documentElement;'
+    'document.querySelector("output").textContent = `${root.scrollWidth} of ${root.clientWidth}`;'
+    '}</script>'
+  )
+  done = _chromium(tmp_path, '--window-size=1400,900', '--dump-dom', frame.as_uri())
+  scroll, client = map(int, re.search(r'<output>(\d+) of (\d+)</output>', done.stdout).groups())
+  assert scroll == client
+  assert width - 20 <= client <= width  # Less a scroll bar.
+  assert 'CONSOLE' not in done.stderr
