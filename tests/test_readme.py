@@ -1,3 +1,46 @@
+"""The README says what is so: its commands, its lines for a notebook, its numbers."""
+
+import json
+import re
+import statistics
+
+import conftest
+import pytest
+
+from digits import config as config_lib
+
+README = (conftest.ROOT / 'README.md').read_text()
+
+
+def test_the_lines_for_a_notebook_run(prepared_data_dir, monkeypatch, capsys):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(prepared_data_dir))
+  code = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+  small = {"load_dataset('mnist')": "load_dataset('mnist', num_validation=60)", 'batch_size=128': 'batch_size=32'}
+  for old, new in small.items():
+    assert old in code
+    code = code.replace(old, new)
+  exec(compile(code, 'README.md', 'exec'), {})
+  assert "'examples': 100" in capsys.readouterr().out
+
+
+def test_files_named_in_the_readme_exist():
+  for path in re.findall(r'\]\(([^)#:]+)\)', README):
+    assert (conftest.ROOT / path).exists(), path
+
+
+def test_commands_name_configs_and_fields_that_exist():
+  commands = re.findall(r'python launch\.py [^`\n|;]*', README)
+  assert commands
+  for command in commands:
+    name = re.search(r'--config=configs/(\w+)\.py', command)[1]
+    values = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{name}.py'))
+    for field in re.findall(r'--config\.([\w.]+)=', command):
+      inner = values
+      for part in field.split('.'):
+        assert part in inner, field
+        inner = inner[part]
+
+
 COMPARISON = json.loads((conftest.ROOT / 'results' / 'compare.json').read_text())
 
 
