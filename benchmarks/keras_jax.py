@@ -25,13 +25,13 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
   def __init__(self, num_steps, recipe):
     self._num_steps = num_steps
-    self._rise = max(round(recipe['warmup_fraction'] * num_steps), 1)
+    self._rise = round(recipe['warmup_fraction'] * num_steps)
     self._peak = recipe['learning_rate']
 
   def __call__(self, step):
     """The rate after `step` updates."""
     step = ops.cast(step, 'float32')
-    up = self._peak * (1 - (1 - 1 / 25) * 0.5 * (1 + ops.cos(math.pi * step / self._rise)))
+    up = self._peak * (1 - (1 - 1 / 25) * 0.5 * (1 + ops.cos(math.pi * step / max(self._rise, 1))))
     fraction = ops.minimum((step - self._rise) / max(self._num_steps - self._rise, 1), 1.0)
     return ops.where(step < self._rise, up, self._peak * 0.5 * (1 + ops.cos(math.pi * fraction)))
 

@@ -53,7 +53,9 @@ def summarise(rows):
   for row in rows:
     values = {peer: of_peer for peer, of_peer in row['values'].items() if any(v is not None for v in of_peer)}
     first, *others = row['values']
-    ratios = {peer: ratio(values[first], values[peer]) for peer in others if first in values and peer in values}
+    # Rates of different libraries' products are there to find the greatest, not to compare.
+    comparable = row['unit'] != 'GFLOP/s' and first in values
+    ratios = {peer: ratio(values[first], values[peer]) for peer in others if comparable and peer in values}
     summarised.append(
       row
       | {

@@ -262,12 +262,16 @@ arrays, recipe = np.load('in.npz'), json.load(open('recipe.json'))
 model = keras_jax.compile_model(keras_jax.make_model({name!r}, recipe['weight_decay']), recipe, 1)
 model.set_weights([arrays[f'arr_{{i}}'] for i in range({len(flat)})])
 logits = np.asarray(model(arrays['image']))
+schedule = keras_jax.OneCycle(50, recipe | {{'warmup_fraction': 0.2}})
+rates = np.asarray([schedule(step) for step in (0, 3, 10, 30, 49)])
 model.fit(arrays['image'], arrays['label'], 32, verbose=0)
-np.savez('out.npz', *model.get_weights(), logits=logits)
+np.savez('out.npz', *model.get_weights(), logits=logits, rates=rates)
 """
   subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=_ENV, check=True, capture_output=True)
   out = np.load(tmp_path / 'out.npz')
   np.testing.assert_allclose(out['logits'], logits, atol=2e-5)
+  schedule = loop.make_schedule(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
+  np.testing.assert_allclose(out['rates'], [schedule(step) for step in (0, 3, 10, 30, 49)], rtol=1e-5, atol=1e-7)
   expected = [array for layer in _layers(after) for array in (layer['kernel'], layer['bias'])]
   for i, array in enumerate(expected):
     np.testing.assert_allclose(out[f'arr_{i}'], array, atol=3e-5)
