@@ -90,6 +90,11 @@ def run_steps(carry, split, order, start, stop, *, model, optimizer):
   return jax.lax.fori_loop(start, stop, body, carry)
 
 
+def compiler_options():
+  """Options for `jax.jit`: on a CPU, machine code that is made sooner and runs as fast."""
+  return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
+
+
 @functools.partial(jax.jit, static_argnames='model')
 def _merge_eval_step(metrics, params, batch, *, model):
   return metrics.merge(step_lib.eval_step(params, batch, model=model))
@@ -155,7 +160,9 @@ def _train(config, workdir, dataset, watch):
   optimizer = make_optimizer(config, schedule)
 
   rng_init, rng_shuffle = split_seed(config.seed)
-  carry = init_carry(rng_init, model=model, optimizer=optimizer)
+  # Compiled as one function: its many small operations, compiled one by one, take longer than a short run.
+  init = jax.jit(functools.partial(init_carry, model=model, optimizer=optimizer), compiler_options=compiler_options())
+  carry = init(rng_init)
   newest = _load_newest(workdir, carry)
   history = []
   if newest is not None:
@@ -168,7 +175,8 @@ def _train(config, workdir, dataset, watch):
   with watch.phase('compile'):
     train_split = jax.device_put(dataset.train)
     make_order = jax.jit(
-      lambda epoch: data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size)
+      lambda epoch: data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size),
+      compiler_options=compiler_options(),
     )
     advance = compile_steps(config, carry, train_split, make_order(0), model=model, optimizer=optimizer)
 
@@ -294,7 +302,8 @@ def make_record(config, history, seconds):
 def init_carry_from_config(config):
   """The carry of a config's run at its start, which is also the form of what its checkpoints hold."""
   optimizer = make_optimizer(config, make_schedule(config, steps_per_epoch=1))
-  return init_carry(jax.random.key(config.seed), model=config.make_model(), optimizer=optimizer)
+  init = functools.partial(init_carry, model=config.make_model(), optimizer=optimizer)
+  return jax.jit(init, compiler_options=compiler_options())(jax.random.key(config.seed))
 
 
 def make_schedule(config, steps_per_epoch):
@@ -326,11 +335,19 @@ def compile_steps(config, carry, split, order, *, model, optimizer):
   convolves_on_cpu = config.model == 'cnn' and jax.default_backend() == 'cpu'
   step_loop = ('host' if convolves_on_cpu else 'device') if config.step_loop == 'auto' else config.step_loop
   if step_loop == 'device':
-    steps = jax.jit(functools.partial(run_steps, model=model, optimizer=optimizer), donate_argnums=0)
+    steps = jax.jit(
+      functools.partial(run_steps, model=model, optimizer=optimizer),
+      donate_argnums=0,
+      compiler_options=compiler_options(),
+    )
     compiled = steps.lower(carry, split, order, np.int32(0), np.int32(1)).compile()
     return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
 
-  one_step = jax.jit(functools.partial(run_step, model=model, optimizer=optimizer), donate_argnums=0)
+  one_step = jax.jit(
+    functools.partial(run_step, model=model, optimizer=optimizer),
+    donate_argnums=0,
+    compiler_options=compiler_options(),
+  )
   compiled = one_step.lower(carry, split, order, np.int32(0)).compile()
 
   def advance(carry, split, order, start, stop):

@@ -148,11 +148,12 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     return step_lib.eval_step(params, batch, model=model)
 
   init, make_order, evaluate, run_probe = (
-    jax.jit(over_members(function)) for function in (init, make_order, evaluate, probe)
+    jax.jit(over_members(function), compiler_options=loop.compiler_options())
+    for function in (init, make_order, evaluate, probe)
   )
   train_members = over_members(train_member)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, compiler_options=loop.compiler_options())
   def train_to(carry, order, hyper, split, start, stop):
     return train_members((carry, order, hyper), split, start, stop)
 

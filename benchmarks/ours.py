@@ -1,0 +1,137 @@
+"""The side of this project: the pieces that `launch.py` uses, on data that is ready."""
+
+import argparse
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import protocol
+import digits
+from digits import loop
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+class Trainer:
+  """A model in training on a split, compiled and at its start.
+
+  Args:
+    model: a key of `digits.MODELS`; its config is the recipe.
+    split: `digits.Split` of NumPy arrays.
+    **overrides: config fields.
+  """
+
+  def __init__(self, model, split, **overrides):
+    self.config = digits.load_config(_CONFIGS / f'{model}.py', **overrides)
+    self.model = self.config.make_model()
+    num_images, batch_size = len(split.label), self.config.batch_size
+    self.num_steps = -(-num_images // batch_size)
+    optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
+    rng_init, rng_shuffle = jax.random.split(jax.random.key(self.config.seed))
+    self._carry = loop.init_carry(rng_init, model=self.model, optimizer=optimizer)
+    self._split = jax.device_put(split)
+    self._make_order = jax.jit(
+      lambda epoch: digits.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_images, batch_size)
+    )
+    self._epoch = 0
+    self._advance = loop.compile_steps(
+      self.config, self._carry, self._split, self._make_order(0), model=self.model, optimizer=optimizer
+    )
+
+  @property
+  def params(self):
+    """The parameters of now."""
+    return self._carry.state.params
+
+  def train_epoch(self, num_steps=None):
+    """Trains for an epoch, or its first `num_steps`, and waits for the device."""
+    order = self._make_order(self._epoch)
+    self._carry = self._advance(self._carry, self._split, order, 0, num_steps or self.num_steps)
+    jax.block_until_ready(self._carry)
+    self._epoch += num_steps is None
+
+
+class Peer:
+  """The measurements, by name; see `benchmarks/run.py`.
+
+  Args:
+    data: where prepared data lives; None for the default.
+  """
+
+  def __init__(self, data=None):
+    self._dataset = digits.load_dataset('mnist', data)
+    self._trainers, self._models = {}, {}
+
+  def _first_images(self, num_images):
+    return digits.Split(*(array[:num_images] for array in self._dataset.train))
+
+  def train(self, model, batch_size, num_images):
+    """Trains for an epoch of `num_images`."""
+    key = model, batch_size, num_images
+    if key not in self._trainers:
+      self._trainers[key] = Trainer(model, self._first_images(num_images), batch_size=batch_size)
+    start = time.perf_counter()
+    self._trainers[key].train_epoch()
+    yield {'seconds': time.perf_counter() - start}
+
+  def evaluate(self, model, batch_size):
+    """Measures loss and accuracy on the test split."""
+    if model not in self._models:
+      config = digits.load_config(_CONFIGS / f'{model}.py')
+      self._models[model] = config.make_model(), loop.init_carry_from_config(config).state.params
+    module, params = self._models[model]
+    start = time.perf_counter()
+    digits.evaluate_split(params, self._dataset.test, model=module, batch_size=batch_size)
+    yield {'seconds': time.perf_counter() - start}
+
+  def matmul(self, size):
+    """Multiplies matrices with JAX, and with NumPy."""
+    host = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+    device = jnp.asarray(host)
+    product = jax.jit(jnp.matmul)
+    yield {'library': 'jax', 'gflops': protocol.best_gflops(lambda: product(device, device).block_until_ready(), size)}
+    yield {'library': 'numpy', 'gflops': protocol.best_gflops(lambda: host @ host, size)}
+
+  def start(self, model):
+    """Does a first step, then an epoch."""
+    trainer = Trainer(model, self._dataset.train)
+    trainer.train_epoch(num_steps=1)
+    yield {'reached': 'first_step'}
+    trainer.train_epoch()
+    yield {'reached': 'epoch', 'max_rss': protocol.max_rss()}
+
+  def target(self, model, seed, epochs, accuracy):
+    """Trains until the test accuracy is reached, measured after every epoch."""
+    trainer = Trainer(model, self._dataset.train, seed=seed, epochs=epochs)
+    for epoch in range(epochs):
+      trainer.train_epoch()
+      scores = digits.evaluate_split(trainer.params, self._dataset.test, model=trainer.model)
+      yield {'epoch': epoch + 1, 'accuracy': scores['accuracy']}
+      if scores['accuracy'] >= accuracy:
+        return
+
+  def growth(self, model, times):
+    """Trains for an epoch of the training images repeated."""
+    split = digits.Split(*(np.concatenate([array] * times) for array in self._dataset.train))
+    start = time.perf_counter()
+    trainer = Trainer(model, split)
+    compiled = time.perf_counter()
+    trainer.train_epoch()
+    yield {
+      'compile_seconds': compiled - start,
+      'seconds': time.perf_counter() - compiled,
+      'max_rss': protocol.max_rss(),
+    }
+
+  def describe(self):
+    """Names the versions and the device."""
+    yield {'versions': {'jax': jax.__version__}, 'device': jax.devices()[0].device_kind}
+
+
+if __name__ == '__main__':
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--data', help='where prepared data lives')
+  protocol.serve(Peer(parser.parse_args().data))
