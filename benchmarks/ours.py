@@ -1,6 +1,7 @@
 """The side of this project: the pieces that `launch.py` uses, on data that is ready."""
 
 import argparse
+import functools
 import pathlib
 import time
 
@@ -31,7 +32,8 @@ class Trainer:
     self.num_steps = -(-num_images // batch_size)
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
     rng_init, rng_shuffle = jax.random.split(jax.random.key(self.config.seed))
-    self._carry = loop.init_carry(rng_init, model=self.model, optimizer=optimizer)
+    init = functools.partial(loop.init_carry, model=self.model, optimizer=optimizer)
+    self._carry = jax.jit(init, compiler_options=loop.compiler_options())(rng_init)
     self._split = jax.device_put(split)
     self._make_order = jax.jit(
       lambda epoch: digits.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_images, batch_size)
@@ -81,7 +83,8 @@ class Peer:
     """Measures loss and accuracy on the test split."""
     if model not in self._models:
       config = digits.load_config(_CONFIGS / f'{model}.py')
-      self._models[model] = config.make_model(), loop.init_carry_from_config(config).state.params
+      module, blank = config.make_model(), np.zeros((1, 28, 28, 1), np.float32)
+      self._models[model] = module, module.init(jax.random.key(config.seed), blank)['params']
     module, params = self._models[model]
     start = time.perf_counter()
     digits.evaluate_split(params, self._dataset.test, model=module, batch_size=batch_size)

@@ -299,11 +299,11 @@ def make_record(config, history, seconds):
   return {'config': config_lib.to_dict(config), 'history': history, 'seconds': seconds}
 
 
-def init_carry_from_config(config):
-  """The carry of a config's run at its start, which is also the form of what its checkpoints hold."""
+def carry_template(config):
+  """The form of what a run's checkpoints hold: its `Carry`, of `jax.ShapeDtypeStruct`."""
   optimizer = make_optimizer(config, make_schedule(config, steps_per_epoch=1))
   init = functools.partial(init_carry, model=config.make_model(), optimizer=optimizer)
-  return jax.jit(init, compiler_options=compiler_options())(jax.random.key(config.seed))
+  return jax.eval_shape(init, jax.random.key(config.seed))
 
 
 def make_schedule(config, steps_per_epoch):

