@@ -83,8 +83,8 @@ def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
 
 def test_activation_study(tiny_experiment, tmp_path, capsys):
   shipped = tiny_experiment('activations')
-  recipes = {name: shipped.recipes[name] for name in ('mlp-relu', 'mlp-sigmoid', 'cnn-relu', 'cnn-tanh')}
-  results = activations.run(tiny_experiment('activations', recipes=recipes), tmp_path)
+  recipes = {name: shipped.recipes[name] for name in ('cnn-relu', 'cnn-tanh')}
+  results = activations.run(tiny_experiment('activations', recipes=recipes, num_seeds=1), tmp_path)
   assert results == json.loads((tmp_path / 'results.json').read_text())
   probe = results['recipes']['cnn-relu']['probe'][0]
   assert [record['step'] for record in probe] == [0, 8]
@@ -92,7 +92,7 @@ def test_activation_study(tiny_experiment, tmp_path, capsys):
   assert 0 < probe[0]['zeros/conv1'] < 1
   assert results['recipes']['cnn-tanh']['probe'][0][0]['zeros/hidden'] == 0
   claims = {(finding['model'], finding['claim']) for finding in results['findings']}
-  assert len(claims) == 8
+  assert len(claims) == 4
   assert {path.suffix for path in (tmp_path / 'figures').iterdir()} == {'.png', '.svg'}
   assert 'supported' in capsys.readouterr().out
 
