@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import pathlib
-import re
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ import numpy as np
 from digits import data
 from digits import errors
 from digits import files
-from digits import models
 from digits import runs
 from digits import step as step_lib
 from digits.data import arrays
@@ -151,23 +149,17 @@ def load_calibrated(workdir):
   """Loads the models of a workdir, each with its temperature.
 
   Args:
-    workdir: of a run, or of a comparison, which holds runs at MODEL/seed-N.
+    workdir: see `find_runs`.
 
   Returns:
-    dict of (`Run`, float) by model name, in the order of `MODELS`; of a comparison, the run with each model's lowest
-    seed.
+    dict of (`Run`, float) by model name.
 
   Raises:
     UsageError: there is no run in it.
     DigitsError: a file of a run is damaged, or the dataset cannot be read.
   """
-  workdir = pathlib.Path(workdir)
-  paths = []
-  for name in models.MODELS:
-    seeds = [path for path in workdir.glob(f'{name}/seed-*') if re.fullmatch(r'seed-\d+', path.name)]
-    paths.extend(sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))[:1])
   loaded = {}
-  for path in paths or [workdir]:
+  for path in runs.find_runs(workdir):
     run = runs.load_run(path)
     loaded[run.config.model] = run, load_temperature(path, run)
   return loaded

@@ -148,9 +148,12 @@ def quick_run(mnist):
   schedule = digits.make_schedule('onecycle', config.learning_rate, num_steps=num_steps, warmup_steps=num_steps // 5)
   optimizer = digits.make_optimizer(schedule, momentum=config.momentum, nesterov=config.nesterov)
   state = digits.init_state(jax.random.key(0), model=model, optimizer=optimizer)
-  step = jax.jit(functools.partial(digits.train_step, model=model, optimizer=optimizer), donate_argnums=0)
-  train = jax.device_put(mnist.train)
+  step = functools.partial(digits.train_step, model=model, optimizer=optimizer)
+
+  @jax.jit
+  def run_epoch(state, split, order):
+    return jax.lax.scan(lambda state, rows: (step(state, digits.take_batch(split, rows))[0], None), state, order)[0]
+
   for epoch in range(config.epochs):
-    for indices in digits.shuffled_order(jax.random.key(epoch), num_examples, batch_size):
-      state, _ = step(state, digits.take_batch(train, indices))
+    state = run_epoch(state, mnist.train, digits.shuffled_order(jax.random.key(epoch), num_examples, batch_size))
   return digits.Run(config, model, jax.device_get(state.params), step=num_steps, finished=True)
