@@ -25,8 +25,9 @@ _LEAST_SIGMAS = 6
 _FAINT = 0.25
 # Ruled lines are at least so much of the picture's width, thinner than so much of its shorter side, and no steeper.
 _RULE_LENGTH = 0.7
-_RULE_THICKNESS = 1 / 40
+_RULE_THICKNESS = 1 / 25
 _RULE_SLOPE = 0.1
+_RULE_COVERAGE = 0.9
 _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told from a stroke.
 # Pieces of ink that are smaller than this part of the largest one, by their longer side, are specks.
 _SPECK = 0.15
@@ -64,10 +65,10 @@ def extract_ink(images):
     float32[N, H, W], 0 for paper to 1 for ink; all zeros where there is no ink.
   """
   ink, flat = _flat_ink(images)
-  for i in np.flatnonzero(~flat):
-    ink[i] = _uneven_ink(images[i])
-  if min(images.shape[1:]) >= _LEAST_RULED:
-    for i in range(len(ink)):
+  for i in range(len(ink)):
+    if not flat[i]:
+      ink[i] = _uneven_ink(images[i])
+    elif min(images.shape[1:]) >= _LEAST_RULED:
       ink[i][find_rules(ink[i] > 0)] = 0
   return _drop_specks(ink)
 
@@ -146,16 +147,18 @@ def _find_level_rules(mask):
     return np.zeros_like(mask)
   thickness = max(2, round(_RULE_THICKNESS * min(mask.shape)))
   thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
-  # Slanted lines are stairs, and strokes that cross a line interrupt it.
+  # Slanted lines are stairs, and strokes that cross a line interrupt what is thin of it.
   joined = ndimage.grey_closing(thin.astype(np.uint8), (3, width // 3), mode='nearest')
   labels, _ = ndimage.label(joined, np.ones((3, 3)))
-  rules = [
-    label
-    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1)
-    if columns.stop - columns.start >= _RULE_LENGTH * width
-    and rows.stop - rows.start <= _RULE_SLOPE * width + thickness
-  ]
-  return thin & np.isin(labels, rules)
+  rules = np.zeros_like(mask)
+  for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+    if columns.stop - columns.start < _RULE_LENGTH * width or rows.stop - rows.start > _RULE_SLOPE * width + thickness:
+      continue
+    inside = labels[rows, columns] == label
+    # Along a rule there is ink everywhere: its own, or that of the strokes. Along a row of digits there are gaps.
+    if (mask[rows, columns] & inside).any(0).mean() >= _RULE_COVERAGE:
+      rules[rows, columns] |= thin[rows, columns] & inside
+  return rules
 
 
 def _drop_specks(ink):
@@ -209,7 +212,10 @@ def _uneven_ink(image):
     return np.zeros_like(contrast)
   strong = contrast > darkest / 2
   weak = contrast > max(_FAINT * darkest, min(3 * sigma, darkest / 2))
-  mask = _drop_edges(ndimage.binary_propagation(strong, np.ones((3, 3)), weak))
+  mask = ndimage.binary_propagation(strong, np.ones((3, 3)), weak)
+  if min(mask.shape) >= _LEAST_RULED:
+    mask &= ~find_rules(mask)
+  mask = _drop_edges(mask)
   return np.where(mask, np.minimum(contrast / np.median(contrast[strong]), 1), 0)
 
 
