@@ -30,6 +30,7 @@ def main():
   from digits import loop
   from digits import model_card
   from digits import page
+  from digits import prediction
   from digits import results as results_lib
   from digits import runs as runs_lib
 
@@ -37,9 +38,13 @@ def main():
   if len(paths) > 1 and args.format != 'html':
     raise errors.UsageError(f'{args.workdir} holds several models: name one, as in --workdir={paths[-1]}.')
   runs = [runs_lib.load_run(path) for path in paths]
+  results = [results_lib.read_results(path) for path in paths]
   loop.check_devices()
   if args.format == 'html':
-    content, difference = page.to_html(runs), None
+    accuracies = [result and result['test']['accuracy'] for result in results]
+    names = [run.config.model for run in runs]
+    content = page.to_html(prediction.load_calibrated(args.workdir), dict(zip(names, accuracies, strict=True)))
+    difference = None
   else:
     content, difference = _export_and_check(args.format, runs[0])
   card = model_card.make_card(
@@ -47,7 +52,7 @@ def main():
     kind=args.format,
     file=args.output.name,
     content=content,
-    results=[results_lib.read_results(path) for path in paths],
+    results=results,
     difference=difference,
   )
   card_path = args.output.with_name(args.output.name + '.md')

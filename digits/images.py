@@ -113,7 +113,7 @@ def _extent(occupied):
 
 
 def _area_weights(start, side, length):
-  """How much of each pixel lies in each of 20 equal parts of [start, start + side), float32[N, 20, length].
+  """How much of each pixel lies in each of 20 equal parts of [start, start + side), float64[N, 20, length].
 
   Rows sum to 1 where the parts lie inside.
   """
@@ -121,7 +121,7 @@ def _area_weights(start, side, length):
   low, high = edges[:, :-1, None], edges[:, 1:, None]
   pixel = np.arange(length)
   overlap = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-  return (np.maximum(overlap, 0) * _BOX / side[:, None, None]).astype(np.float32)
+  return np.maximum(overlap, 0) * _BOX / side[:, None, None]
 
 
 def _offset(centroid):
