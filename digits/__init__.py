@@ -18,6 +18,8 @@ from digits.models import MODELS
 from digits.models import SoftmaxRegression
 from digits.optim import make_optimizer
 from digits.optim import make_schedule
+from digits.prediction import predict
+from digits.prediction import Predictions
 from digits.runs import load_run
 from digits.runs import Run
 from digits.step import eval_step
@@ -32,6 +34,7 @@ __all__ = [
   'Dataset',
   'DigitsError',
   'Metrics',
+  'Predictions',
   'Run',
   'SoftmaxRegression',
   'Split',
@@ -46,6 +49,7 @@ __all__ = [
   'load_run',
   'make_optimizer',
   'make_schedule',
+  'predict',
   'run',
   'shuffled_order',
   'take_batch',

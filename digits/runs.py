@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from typing import Any
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
 from digits import errors
 from digits import loop
+from digits import models
 
 
 class Run(NamedTuple):
@@ -69,6 +71,24 @@ def load_run(workdir):
     history=newest.record['history'],
     finished=(workdir / 'results.json').exists(),
   )
+
+
+def find_runs(workdir):
+  """Finds the runs whose models answer for a workdir.
+
+  Args:
+    workdir: of a run, or of a comparison, which holds runs at MODEL/seed-N.
+
+  Returns:
+    list of `pathlib.Path`: of a comparison, the run with the lowest seed of each model, in the order of `MODELS`;
+    otherwise the workdir itself.
+  """
+  workdir = pathlib.Path(workdir)
+  found = []
+  for name in models.MODELS:
+    seeds = [path for path in workdir.glob(f'{name}/seed-*') if re.fullmatch(r'seed-\d+', path.name)]
+    found.extend(sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))[:1])
+  return found or [workdir]
 
 
 def _load_config(workdir, mend):

@@ -48,7 +48,7 @@ def conv_pool(x, kernel, method='auto'):
   way = _choose(x, kernel, method)
   if way == 'lax':
     y = lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    y = y[:, : 2 * h, : 2 * w].reshape(len(x), h, 2, w, 2, -1)
+    y = y[:, : 2 * h, : 2 * w].reshape(x.shape[0], h, 2, w, 2, -1)  # Not len(x): jax.export leaves it a symbol.
     return _first_max((2, 4), y)
   x = x.transpose(1, 2, 3, 0)
   if way == 'blocks':

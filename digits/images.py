@@ -1,0 +1,247 @@
+"""Pictures of handwriting as MNIST has them: ink found on any paper, then LeCun's size and place.
+
+MNIST's digits were black-and-white scans. Each was cut to its bounding box, resampled to 20x20 with grey edges, and put
+into 28x28 by its centre of mass (LeCun et al. 1998, section III.A; in detail Yadav and Bottou 2019, arXiv:1905.10498).
+A photo must be prepared the same way, or the best network fails on it. All functions are pure.
+"""
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+SIDE = 28
+_CHUNK_PIXELS = 2**19  # So many are prepared at a time: that fits a cache.
+_BOX = 20  # The side of the box that the digit fills, inside SIDE.
+_LEAST_SQUARE = 10  # A smaller digit is not blown up to fill the box.
+
+# Paper is flat where this much of the border is within these levels of its median: then nothing needs to be estimated.
+_FLAT_BORDER = 0.75
+_FLAT_LEVELS = 2
+# The least contrast that counts as ink: as a fraction of the paper's brightness, and in standard deviations of noise.
+_LEAST_CONTRAST = 0.04
+_LEAST_SIGMAS = 6
+# On uneven paper, pixels fainter than this part of the darkest ink belong to the paper.
+_FAINT = 0.25
+# Ruled lines are at least so much of the picture's width, thinner than so much of its shorter side, and no steeper.
+_RULE_LENGTH = 0.7
+_RULE_THICKNESS = 1 / 25
+_RULE_SLOPE = 0.1
+_RULE_COVERAGE = 0.9
+_LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told from a stroke.
+# Pieces of ink that are smaller than this part of the largest one, by their longer side, are specks.
+_SPECK = 0.15
+
+
+def prepare(images):
+  """Prepares pictures of one digit each as MNIST's were.
+
+  Ink may be darker or lighter than the paper, and the paper unevenly lit. MNIST's own images come out nearly as they
+  went in.
+
+  Args:
+    images: grey, uint8[N, H, W], or a sequence of uint8[H, W] of any sizes.
+
+  Returns:
+    uint8[N, 28, 28, 1], ink 255 on 0; all zeros where there is no ink.
+  """
+  if not isinstance(images, np.ndarray):
+    prepared = [prepare(image[None]) for image in images]
+    return np.concatenate(prepared) if prepared else np.zeros((0, SIDE, SIDE, 1), np.uint8)
+  chunk = max(1, _CHUNK_PIXELS // math.prod(images.shape[1:]))
+  prepared = np.zeros((len(images), SIDE, SIDE), np.uint8)
+  for start in range(0, len(images), chunk):
+    prepared[start : start + chunk] = center(extract_ink(images[start : start + chunk]))
+  return prepared[..., None]
+
+
+def extract_ink(images):
+  """Separates ink from paper, from the lines that are ruled on it, and from specks.
+
+  Args:
+    images: grey, uint8[N, H, W].
+
+  Returns:
+    float32[N, H, W], 0 for paper to 1 for ink; all zeros where there is no ink.
+  """
+  ink, flat = _flat_ink(images)
+  for i in range(len(ink)):
+    if not flat[i]:
+      ink[i] = _uneven_ink(images[i])
+    elif min(images.shape[1:]) >= _LEAST_RULED:
+      ink[i][find_rules(ink[i] > 0)] = 0
+  return _drop_specks(ink)
+
+
+def center(ink):
+  """Gives digits the size and the place that MNIST's have.
+
+  The bounding box becomes a square of side max(height, width, 10). Its content is resampled to 20x20 by area, scaled to
+  a peak of 255 and put into 28x28 by whole pixels, so that the centre of mass is in the middle.
+
+  Args:
+    ink: float32[N, H, W], 0 for paper.
+
+  Returns:
+    uint8[N, 28, 28], all zeros where there is no ink.
+  """
+  top, height = _extent(ink.any(2))
+  left, width = _extent(ink.any(1))
+  side = np.maximum(np.maximum(height, width), _LEAST_SQUARE)
+  rows = _area_weights(top - (side - height) // 2, side, ink.shape[1])
+  columns = _area_weights(left - (side - width) // 2, side, ink.shape[2])
+  box = rows @ ink @ columns.transpose(0, 2, 1)
+  peak = box.max((1, 2), initial=0, keepdims=True)
+  box = 255 * np.divide(box, peak, out=np.zeros_like(box), where=peak > 0)
+  box = np.floor(box + 0.5).astype(np.uint8)
+
+  mass = np.maximum(box.sum((1, 2)), 1)
+  pixels = np.arange(_BOX)
+  top = _offset(box.sum(2) @ (pixels + 0.5) / mass)
+  left = _offset(box.sum(1) @ (pixels + 0.5) / mass)
+  prepared = np.zeros((len(ink), SIDE, SIDE), np.uint8)
+  i, y, x = np.ix_(np.arange(len(ink)), pixels, pixels)
+  prepared[i, top[:, None, None] + y, left[:, None, None] + x] = box
+  return prepared
+
+
+def _extent(occupied):
+  """First and number of the places from the first occupied one to the last, int[N] each, of bool[N, L]."""
+  first = occupied.argmax(1)
+  last = occupied.shape[1] - occupied[:, ::-1].argmax(1)
+  return first, last - first
+
+
+def _area_weights(start, side, length):
+  """How much of each pixel lies in each of 20 equal parts of [start, start + side), float64[N, 20, length].
+
+  Rows sum to 1 where the parts lie inside.
+  """
+  edges = start[:, None] + side[:, None] * np.arange(_BOX + 1) / _BOX
+  low, high = edges[:, :-1, None], edges[:, 1:, None]
+  pixel = np.arange(length)
+  overlap = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
+  return np.maximum(overlap, 0) * _BOX / side[:, None, None]
+
+
+def _offset(centroid):
+  """Where the 20x20 box starts so that the centroid comes to lie in the middle of 28x28, and no ink outside."""
+  return np.clip((SIDE // 2 + 1 - centroid).astype(int), 0, SIDE - _BOX)
+
+
+def find_rules(mask):
+  """Finds lines ruled across a picture, level or upright, where no stroke covers them.
+
+  Args:
+    mask: bool[H, W], where there is ink.
+
+  Returns:
+    bool[H, W]: ink that is thin in one direction and, with small gaps, goes through most of the picture in the other.
+  """
+  return _find_level_rules(mask) | _find_level_rules(mask.T).T
+
+
+def _find_level_rules(mask):
+  width = mask.shape[1]
+  if mask.any(0).mean() < _RULE_LENGTH:
+    return np.zeros_like(mask)
+  thickness = max(2, round(_RULE_THICKNESS * min(mask.shape)))
+  thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
+  # Slanted lines are stairs, and strokes that cross a line interrupt what is thin of it.
+  joined = ndimage.grey_closing(thin.astype(np.uint8), (3, width // 3), mode='nearest')
+  labels, _ = ndimage.label(joined, np.ones((3, 3)))
+  rules = np.zeros_like(mask)
+  for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+    if columns.stop - columns.start < _RULE_LENGTH * width or rows.stop - rows.start > _RULE_SLOPE * width + thickness:
+      continue
+    inside = labels[rows, columns] == label
+    # Along a rule there is ink everywhere: its own, or that of the strokes. Along a row of digits there are gaps.
+    if (mask[rows, columns] & inside).any(0).mean() >= _RULE_COVERAGE:
+      rules[rows, columns] |= thin[rows, columns] & inside
+  return rules
+
+
+def _drop_specks(ink):
+  """Clears pieces of ink float32[N, H, W] that are much smaller than the largest of their image."""
+  # Pieces touch by sides or corners, within an image and never across images.
+  structure = np.zeros((3, 3, 3), bool)
+  structure[1] = True
+  labels, count = ndimage.label(ink, structure)
+  if count <= len(ink):
+    return ink
+  boxes = ndimage.find_objects(labels)
+  image = np.array([box[0].start for box in boxes])
+  size = np.array([max(box[1].stop - box[1].start, box[2].stop - box[2].start) for box in boxes])
+  largest = np.zeros(len(ink))
+  np.maximum.at(largest, image, size)
+  keep = np.concatenate([[False], size >= _SPECK * largest[image]])
+  return ink if keep[1:].all() else np.where(keep[labels], ink, 0)
+
+
+def _flat_ink(images):
+  """Ink float32[N, H, W] of images uint8[N, H, W] on flat paper, and whether each is such a one, bool[N]."""
+  images = images.astype(np.float32)
+  border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], 1)
+  paper = np.median(border, 1)
+  flat = (np.abs(border - paper[:, None]) <= _FLAT_LEVELS).mean(1) >= _FLAT_BORDER
+  lightest, darkest = images.max((1, 2)), images.min((1, 2))
+  is_light = lightest - paper > paper - darkest
+  peak = np.where(is_light, lightest - paper, paper - darkest)
+  peak = np.where(peak > np.maximum(_LEAST_CONTRAST * np.maximum(paper, 255 - paper), _FLAT_LEVELS), peak, np.inf)
+  ink = images - paper[:, None, None]
+  faint = _FAINT * peak[:, None, None] if min(images.shape[1:]) >= _LEAST_RULED else 0
+  ink[np.abs(ink) <= np.maximum(faint, _FLAT_LEVELS)] = 0
+  return np.maximum(ink / np.where(is_light, peak, -peak)[:, None, None], 0), flat
+
+
+def _uneven_ink(image):
+  """Ink float32[H, W] of an image uint8[H, W] on paper whose brightness varies."""
+  paper = ndimage.gaussian_filter(image.astype(np.float32) / 255, min(image.shape) / 400)  # Takes a sensor's noise off.
+  if _is_light_on_dark(paper):
+    paper = 1 - paper
+  # A closing fills strokes, which are narrower than its window, and keeps the edges of shadows.
+  window = max(3, min(image.shape) // 3)
+  background = ndimage.grey_closing(paper, (window, window), mode='nearest')
+  # What is missing of the paper's brightness: the same ink gives the same number in light and in shadow.
+  contrast = (background - paper) / np.maximum(background, 0.1)
+  contrast -= np.median(contrast)
+  sigma = 1.4826 * np.median(np.abs(contrast))
+  few = _few_pixels(image)
+  darkest = np.partition(contrast, -few, axis=None)[-few:].mean()
+  if darkest < max(_LEAST_CONTRAST, _LEAST_SIGMAS * sigma):
+    return np.zeros_like(contrast)
+  strong = contrast > darkest / 2
+  weak = contrast > max(_FAINT * darkest, min(3 * sigma, darkest / 2))
+  mask = ndimage.binary_propagation(strong, np.ones((3, 3)), weak)
+  if min(mask.shape) >= _LEAST_RULED:
+    mask &= ~find_rules(mask)
+  mask = _drop_edges(mask)
+  return np.where(mask, np.minimum(contrast / np.median(contrast[strong]), 1), 0)
+
+
+def _few_pixels(image):
+  """So many pixels are ink at least, where there is any."""
+  return max(image.size // 2000, min(image.size, 8))
+
+
+def _drop_edges(mask):
+  """Clears what touches the image's edge, such as the rim of a shadow, unless it is all that there is."""
+  labels, _ = ndimage.label(mask, np.ones((3, 3)))
+  edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+  inner = mask & ~np.isin(labels, edge)
+  return inner if inner.sum() >= _few_pixels(mask) else mask
+
+
+def _is_light_on_dark(image):
+  """Whether the few pixels that differ from their surroundings are lighter than them."""
+  image = _shrink(image, 64)
+  detail = image - ndimage.gaussian_filter(image, max(image.shape) / 6, mode='nearest')
+  return np.mean(detail**3) > 0
+
+
+def _shrink(image, side):
+  """Averages squares of pixels, so that the longer side is at most about `side`."""
+  factor = math.ceil(max(image.shape) / side)
+  height, width = (math.ceil(length / factor) for length in image.shape)
+  image = np.pad(image, ((0, height * factor - image.shape[0]), (0, width * factor - image.shape[1])), mode='edge')
+  return image.reshape(height, factor, width, factor).mean((1, 3))

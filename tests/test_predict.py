@@ -1,0 +1,195 @@
+"""Predictions: from any image to calibrated probabilities, in a notebook and on the command line."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import conftest
+import numpy as np
+from PIL import Image
+import pytest
+
+import digits
+from digits import errors
+from digits import loop
+from digits import prediction
+from digits import step as step_lib
+
+
+def test_predict_takes_files_and_arrays_alike(quick_run, mnist, tmp_path):
+  image = mnist.test.image[:4]
+  logits = np.asarray(step_lib.apply_model(quick_run.model, quick_run.params, image))
+  expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+  paths = []
+  for i, array in enumerate(image):
+    paths.append(tmp_path / f'{i} ü.png')
+    Image.fromarray(255 - array[..., 0]).save(paths[-1])
+  colour = np.repeat(image[3], 3, axis=2)
+  for images in (image, image[..., 0], list(image), [str(path) for path in paths], [*paths[:2], image[2], colour]):
+    predictions = digits.predict(images, quick_run)
+    np.testing.assert_allclose(predictions.probability, expected, atol=1e-5)
+    np.testing.assert_array_equal(predictions.digit, [7, 2, 1, 0])
+    np.testing.assert_allclose(predictions.image.astype(int), image, atol=2)  # The faintest grey is paper.
+  assert predictions.ranking.shape == (4, 10)
+  assert digits.predict([], quick_run).probability.shape == (0, 10)
+
+
+@pytest.mark.parametrize('count', [1, 2, 31, 33, 501])
+def test_batches_of_any_size_give_the_same_logits(quick_run, mnist, count):
+  images = mnist.test.image[:count]
+  logits = prediction.apply_batched(quick_run, images)
+  expected = step_lib.apply_model(quick_run.model, quick_run.params, images)
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_images_without_ink_have_no_digit(quick_run):
+  predictions = digits.predict([np.full((40, 30), 200, np.uint8)], quick_run)
+  assert predictions.digit.tolist() == [-1]
+  assert not predictions.found.any()
+  assert np.isnan(predictions.probability).all()
+
+
+@pytest.mark.parametrize(
+  'images',
+  [
+    np.zeros((2, 28, 28), np.float32),
+    np.zeros((28, 28), np.uint8),
+    np.zeros((2, 0, 28), np.uint8),
+    [np.zeros((28, 28, 2), np.uint8)],
+    [np.zeros((0, 28), np.uint8)],
+    [np.zeros((28, 28))],
+    'a.png',
+  ],
+)
+def test_arrays_of_a_wrong_kind_are_one_sentence(quick_run, images):
+  with pytest.raises(errors.UsageError, match=r'^.*: give [^\n]*\.$'):
+    digits.predict(images, quick_run)
+
+
+@pytest.mark.parametrize('true', [0.5, 1.0, 3.0])
+def test_the_temperature_is_found_again(true):
+  rng = np.random.default_rng(0)
+  logits = rng.normal(0, 3, (20_000, 10)).astype(np.float32)
+  labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)  # Drawn with the probabilities that the logits give.
+  assert prediction.fit_temperature(true * logits, labels) == pytest.approx(true, rel=0.03)
+
+
+@pytest.fixture(scope='module')
+def workdirs(prepared_data_dir, tmp_path_factory):
+  """A comparison's workdir with two models; mlp/seed-2 is what a run alone would be."""
+  from digits import config as config_lib
+
+  directory = tmp_path_factory.mktemp('compare')
+  for name, seed in (('mlp', 10), ('mlp', 2), ('softmax', 0)):
+    shipped = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{name}.py'))
+    small = {'data_dir': str(prepared_data_dir), 'num_validation': 60, 'epochs': 2, 'seed': seed}
+    small |= {'batch_size': 32, 'eval_batch_size': 50}
+    (directory / name).mkdir(exist_ok=True)
+    loop.run(config_lib.from_dict(shipped | small), directory / name / f'seed-{seed}')
+  return directory
+
+
+def test_the_temperature_is_kept_and_fitted_again_when_it_is_not_readable(workdirs, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(workdirs / 'mlp' / 'seed-2', workdir)
+  run = digits.load_run(workdir)
+  temperature = prediction.load_temperature(workdir, run)
+  kept = workdir / 'temperature.json'
+  assert json.loads(kept.read_text()) == {'step': run.step, 'temperature': temperature}
+  kept.write_text(json.dumps({'step': run.step, 'temperature': 7.5}))
+  assert prediction.load_temperature(workdir, run) == 7.5
+  for damaged in ('{', '[]', '{"step": 1, "temperature": 7.5}', f'{{"step": {run.step}, "temperature": "hot"}}'):
+    kept.write_text(damaged)
+    assert prediction.load_temperature(workdir, run) == pytest.approx(temperature)
+
+
+def test_a_comparison_gives_the_first_seed_of_each_model(workdirs):
+  models = prediction.load_calibrated(workdirs)
+  assert list(models) == ['softmax', 'mlp']
+  assert models['mlp'][0].config.seed == 2
+  assert list(prediction.load_calibrated(workdirs / 'mlp' / 'seed-10')) == ['mlp']
+  with pytest.raises(errors.UsageError, match='is not the workdir of a run'):
+    prediction.load_calibrated(workdirs / 'mlp')
+
+
+def _run(env, cwd, *command, **kwargs):
+  return subprocess.run(
+    [sys.executable, '-W', 'error::RuntimeWarning', *command],
+    cwd=cwd,
+    env=env,
+    capture_output=True,
+    timeout=150,
+    check=False,
+    **kwargs,
+  )
+
+
+def test_the_command(workdirs, subprocess_env, tmp_path):
+  rng = np.random.default_rng(0)
+  content = io.BytesIO()
+  ink = np.zeros((90, 60), np.uint8)
+  ink[20:70, 25:33] = 255
+  Image.fromarray(255 - ink).save(content, 'PNG')
+  names = []
+  for i in range(30):
+    names.append(f'a {i} ü.png')
+    (tmp_path / names[-1]).write_bytes(content.getvalue())
+  broken = {'empty.png': b'', 'cut.png': content.getvalue()[:90], 'noise.jpg': rng.bytes(999)}
+  for name, damaged in broken.items():
+    (tmp_path / name).write_bytes(damaged)
+  blank = tmp_path / 'blank.png'
+  Image.new('L', (50, 50), 200).save(blank)
+
+  command = ['-m', 'digits.predict', f'--workdir={workdirs}']
+  done = _run(subprocess_env, tmp_path, *command, '--json', '--preview=seen', *broken, *names, blank.name, '.')
+  assert done.returncode == 1
+  answers = json.loads(done.stdout)['images']
+  assert [answer['file'] for answer in answers] == names
+  assert set(answers[0]['models']) == {'softmax', 'mlp'}
+  answer = answers[0]['models']['mlp']
+  assert answer['probability'] == max(answer['probabilities'])
+  assert sum(answer['probabilities']) == pytest.approx(1, abs=1e-5)
+  assert answer['digit'] == int(np.argmax(answer['probabilities']))
+  lines = done.stderr.decode().splitlines()
+  assert len(lines) == 5
+  assert all(line.startswith('error: ') and line.endswith('.') for line in lines)
+  assert 'blank.png shows no digit' in lines[3]
+  assert len(list((tmp_path / 'seen').iterdir())) == 30
+  assert np.asarray(Image.open(tmp_path / 'seen' / '0001-a 0 ü.png')).shape == (28, 28)
+
+  done = _run(subprocess_env, tmp_path, *command, '--min-confidence=1', '-', names[0], input=content.getvalue())
+  assert (done.returncode, done.stderr) == (0, b'')
+  table = done.stdout.decode().splitlines()
+  assert table[0].split() == ['softmax', 'mlp']
+  assert table[2].split()[:2] == ['-', 'unsure']
+  assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'required: --workdir, IMAGE'),
+    (['--workdir=none', 'a.png'], 'none is not the workdir of a run'),
+    (['--workdir=none', 'a.png', '--min-confidence=2'], 'is not a probability'),
+  ],
+)
+def test_wrong_calls_exit_with_2(subprocess_env, tmp_path, arguments, message):
+  done = _run(subprocess_env, tmp_path, '-m', 'digits.predict', *arguments)
+  assert (done.returncode, done.stdout) == (2, b'')
+  assert message in done.stderr.decode()
+  assert done.stderr.count(b'\n') == 1
+
+
+def test_the_function_stays_a_function_beside_the_command_of_its_name(subprocess_env, tmp_path):
+  code = (
+    'import sys, digits\n'
+    'loaded = [m for m in ("PIL", "scipy.ndimage", "tensorflow_datasets") if m in sys.modules]\n'
+    'import digits.predict\n'
+    'run = type("Run", (), {"model": None, "params": None})\n'
+    'print(loaded, digits.predict([], run).probability.shape, callable(digits.predict.main))\n'
+  )
+  done = _run(subprocess_env, tmp_path, '-c', code)
+  assert done.stdout.decode().split('\n')[0] == '[] (0, 10) True', done.stderr
