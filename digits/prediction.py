@@ -54,7 +54,7 @@ def predict(images, run, *, temperature=1.0):
     images: a sequence, mixed as you like, of paths of image files and of arrays, uint8[H, W], [H, W, 1] or RGB
       [H, W, 3]; or one array uint8[N, H, W] or [N, H, W, 1].
     run: a `Run` from `load_run`.
-    temperature: what the logits are divided by, from `fit_temperature`; 1 for the network's own probabilities.
+    temperature: what the logits are divided by, from `statistics.fit_temperature`; 1 for the network's own probabilities.
 
   Returns:
     `Predictions`.
@@ -94,31 +94,6 @@ def _apply(model, params, images):
   return step_lib.apply_model(model, params, images)
 
 
-def fit_temperature(logits, labels):
-  """Fits the temperature that makes probabilities honest: of the images given 0.9, nine in ten are right.
-
-  Dividing logits by it changes no answer. It minimises the mean cross-entropy (Guo et al. 2017, arXiv:1706.04599).
-
-  Args:
-    logits: float32[N, 10], of images that the model was not trained on.
-    labels: int32[N].
-
-  Returns:
-    float, in [0.05, 20].
-  """
-  from scipy import optimize
-
-  logits = np.asarray(logits, np.float64)
-  logits = logits - logits.max(1, keepdims=True)
-
-  def loss(log_temperature):
-    scaled = logits / np.exp(log_temperature)
-    return np.mean(np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(labels)), labels])
-
-  limit = np.log(20)
-  return float(np.exp(optimize.minimize_scalar(loss, bounds=(-limit, limit), method='bounded').x))
-
-
 def load_temperature(workdir, run):
   """The temperature of a run, fitted on its validation split, and kept in its workdir as temperature.json.
 
@@ -138,7 +113,9 @@ def load_temperature(workdir, run):
     if kept['step'] == run.step and 0 < kept['temperature'] < np.inf:
       return float(kept['temperature'])
   valid = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation).valid
-  temperature = fit_temperature(apply_batched(run, valid.image), valid.label) if len(valid.label) else 1.0
+  from digits import statistics  # SciPy takes a second to import.
+
+  temperature = statistics.fit_temperature(apply_batched(run, valid.image), valid.label) if len(valid.label) else 1.0
   # Another person's workdir may not be writable; then it is fitted each time.
   with contextlib.suppress(OSError), files.replace_atomically(path) as file:
     file.write(json.dumps({'step': run.step, 'temperature': temperature}).encode() + b'\n')

@@ -78,7 +78,7 @@ def read_digits(image, run, *, temperature=1.0):
   Args:
     image: uint8[H, W], grey.
     run: a `Run`.
-    temperature: from `fit_temperature`.
+    temperature: from `statistics.fit_temperature`.
 
   Returns:
     A list of lines from top to bottom, each a list of `Digit` from left to right; empty where there is no ink.

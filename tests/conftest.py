@@ -157,4 +157,4 @@ def quick_run(mnist):
 
   for epoch in range(config.epochs):
     state = run_epoch(state, mnist.train, digits.shuffled_order(jax.random.key(epoch), num_examples, batch_size))
-  return digits.Run(config, model, jax.device_get(state.params), step=num_steps, finished=True)
+  return digits.Run(config, model, jax.device_get(state.params), step=num_steps, history=[], finished=True)

@@ -33,7 +33,7 @@ def _make_run(name, **architecture):
     lambda leaf: rng.standard_normal(leaf.shape, np.float32) / np.float32(np.sqrt(leaf.size / leaf.shape[-1] + 1)),
     shapes,
   )
-  return digits.Run(config, model, params, step=3, finished=True)
+  return digits.Run(config, model, params, step=3, history=[], finished=True)
 
 
 RUNS = {

@@ -15,6 +15,7 @@ import digits
 from digits import errors
 from digits import loop
 from digits import prediction
+from digits import statistics
 from digits import step as step_lib
 
 
@@ -74,7 +75,7 @@ def test_the_temperature_is_found_again(true):
   rng = np.random.default_rng(0)
   logits = rng.normal(0, 3, (20_000, 10)).astype(np.float32)
   labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)  # Drawn with the probabilities that the logits give.
-  assert prediction.fit_temperature(true * logits, labels) == pytest.approx(true, rel=0.03)
+  assert statistics.fit_temperature(true * logits, labels) == pytest.approx(true, rel=0.03)
 
 
 @pytest.fixture(scope='module')
