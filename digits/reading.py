@@ -143,7 +143,17 @@ def _join_broken(pieces):
   """Joins what is broken and drops what is too small for a digit and near to none; in order from left to right."""
   height = _line_height(pieces)
   whole = [piece for piece in pieces if piece.height >= _LEAST_DIGIT * height]
-  for small in (piece for piece in pieces if piece.height < _LEAST_DIGIT * height):
+  # Small pieces first join each other: a digit may be broken into nothing else.
+  clusters = []
+  for piece in sorted(
+    (piece for piece in pieces if piece.height < _LEAST_DIGIT * height), key=lambda piece: piece.left
+  ):
+    if clusters and _gap(clusters[-1], piece) <= _NEAR * height:
+      clusters[-1] = _join(clusters[-1], piece)
+    else:
+      clusters.append(piece)
+  whole.extend(cluster for cluster in clusters if cluster.height >= _LEAST_DIGIT * height)
+  for small in (cluster for cluster in clusters if cluster.height < _LEAST_DIGIT * height):
     gaps = [_gap(small, piece) for piece in whole]
     nearest = int(np.argmin(gaps))
     if gaps[nearest] <= _NEAR * height:
@@ -151,8 +161,8 @@ def _join_broken(pieces):
   whole.sort(key=lambda piece: piece.left + piece.right)
   joined = []
   for piece in whole:
-    # Two high pieces of which one lies above the other, for the most part, are one digit.
-    if joined and _overlap(joined[-1], piece) > 0.6 * min(joined[-1].width, piece.width):
+    # Of two high pieces in the same columns, one above the other is a broken digit; side by side they are slanted ones.
+    if joined and _is_stacked(joined[-1], piece):
       joined[-1] = _join(joined[-1], piece)
     else:
       joined.append(piece)
@@ -167,9 +177,10 @@ def _gap(a, b):
   )
 
 
-def _overlap(a, b):
-  """How many columns two pieces share."""
-  return min(a.right, b.right) - max(a.left, b.left)
+def _is_stacked(a, b):
+  columns = min(a.right, b.right) - max(a.left, b.left)
+  rows = min(a.bottom, b.bottom) - max(a.top, b.top)
+  return columns > min(a.width, b.width) / 2 and rows < min(a.height, b.height) / 2
 
 
 def _join(a, b):
