@@ -54,7 +54,7 @@ def predict(images, run, *, temperature=1.0):
     images: a sequence, mixed as you like, of paths of image files and of arrays, uint8[H, W], [H, W, 1] or RGB
       [H, W, 3]; or one array uint8[N, H, W] or [N, H, W, 1].
     run: a `Run` from `load_run`.
-    temperature: what the logits are divided by, from `statistics.fit_temperature`; 1 for the network's own probabilities.
+    temperature: what the logits are divided by, from `statistics.fit_temperature`; 1 for the model's own probabilities.
 
   Returns:
     `Predictions`.
