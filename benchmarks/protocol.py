@@ -4,6 +4,7 @@ A request names a measurement and its arguments. The replies to it are any numbe
 `{"error": "..."}`. Only the standard library is imported here, so that no peer pays for another's imports.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -93,7 +94,8 @@ class Worker:
 
   def close(self):
     """Ends the process and waits for it."""
-    self._process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # Of a request that a process which has ended did not read.
+      self._process.stdin.close()
     self._process.stdout.close()
     try:
       self._process.wait(timeout=30)
