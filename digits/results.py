@@ -58,6 +58,6 @@ def format_table(results):
     lines.append(f'{name:24}{scores["accuracy"]:>15.2%}{scores["loss"]:>12.4f}')
 
   add(f'{results["model"]}, seed {results["seed"]}', results['test'])
-  if results['dataset'] == 'mnist':
+  if results['dataset'] == 'mnist' and results['model'] in PUBLISHED:
     add('published', PUBLISHED[results['model']])
   return '\n'.join(lines)
