@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import protocol
 import digits
+from digits import devices
 from digits import loop
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -33,7 +34,7 @@ class Trainer:
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
     rng_init, rng_shuffle = jax.random.split(jax.random.key(self.config.seed))
     init = functools.partial(loop.init_carry, model=self.model, optimizer=optimizer)
-    self._carry = jax.jit(init, compiler_options=loop.compiler_options())(rng_init)
+    self._carry = jax.jit(init, compiler_options=devices.compiler_options())(rng_init)
     self._split = jax.device_put(split)
     self._make_order = jax.jit(
       lambda epoch: digits.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_images, batch_size)

@@ -11,11 +11,13 @@ import numpy as np
 
 from digits import config as config_lib
 from digits import data
+from digits import devices
 from digits import errors
 from digits import files
 from digits import loop
 from digits import population
 from digits import results as results_lib
+from digits import workdir as workdir_lib
 
 _logger = logging.getLogger(__name__)
 
@@ -36,27 +38,21 @@ def run(config, workdir):
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
-    loop.refuse_other_config(config, workdir)
-    results = results_lib.read_results(workdir)
+    results = workdir_lib.finished_results(config, workdir)
     if results is None:
-      population.use_all_cores()
-      loop.check_devices()
+      devices.use_all_cores()
+      devices.check_devices()
       dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
       trials = make_trials(config)
       for trial in trials:
         loop.check_batch_size(config.make_train_config('recipe', config.recipe, **trial), dataset)
-      workdir.mkdir(parents=True, exist_ok=True)
-      with files.lock(workdir / '.lock'):
-        loop.write_config(config, workdir)
+      with workdir_lib.claim(config, workdir):
         runs = _train_trials(config, workdir, dataset, trials)
-        results = summarize(config, trials, runs) | {
-          'device': results_lib.device_name(),
-          'versions': results_lib.versions(),
-        }
+        results = summarize(config, trials, runs)
         from digits import study_figures  # Matplotlib takes a second to import.
 
         study_figures.save_sweep(results, workdir / 'figures')
-        results_lib.write_results(workdir, results)
+        results = results_lib.write_results(workdir, results)
   print(format_table(results))
   print(f'The best recipe runs with: {results["command"]}')
   return results

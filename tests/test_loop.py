@@ -17,6 +17,7 @@ from digits import data
 from digits import errors
 from digits import loop
 from digits import runs
+from digits import signals
 from digits import step as step_lib
 
 
@@ -257,7 +258,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
   caught = []
 
   def target():
-    with loop.catch_signals() as event:
+    with signals.catch_signals() as event:
       caught.append(event.is_set())
 
   thread = threading.Thread(target=target)
