@@ -22,9 +22,7 @@ def versions():
 
 def write_results(workdir, results):
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
-  return documents.write(
-    workdir / 'results.json', results | {'device': devices.device_name(), 'versions': versions()}
-  )
+  return documents.write(workdir / 'results.json', results | {'device': devices.device_name(), 'versions': versions()})
 
 
 def read_results(workdir):

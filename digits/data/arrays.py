@@ -57,7 +57,9 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
   try:
     data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
   except RuntimeError as error:
-    raise errors.UsageError(f'config.data_dir={data_dir!r} is in the home directory of a user that is not there.') from error
+    raise errors.UsageError(
+      f'config.data_dir={data_dir!r} is in the home directory of a user that is not there.'
+    ) from error
   # The cache of mnist is beside what our own builder prepares, away from what TFDS's builder of that name may have.
   directory = data_dir / ('digits_mnist' if name == 'mnist' else name)
   cache = directory / 'arrays.npz'

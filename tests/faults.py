@@ -1,0 +1,758 @@
+"""The fault campaign: starts real runs, hurts them, starts them again, and compares with runs that were left alone.
+
+python -m tests.faults --trials=100 --seed=0 [--kind=kill ...] [--json=FILE] [--plant=BUG]
+
+Every trial is a run of launch.py in a process of its own on a small synthetic MNIST. The processes are forks of this one,
+which has imported everything and started nothing, and they find their programs compiled: so the random moments fall into
+what a run does. What they are compared with was made by `python launch.py`, and by nothing else.
+"""
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import re
+import resource
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from typing import NamedTuple
+
+os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')  # Before JAX is imported, and for every process.
+
+from orbax.checkpoint import v1 as ocp  # noqa: F401, imported once for all forks, as are some below.
+import jax
+import numpy as np
+import scipy.stats  # noqa: F401
+import tensorboardX  # noqa: F401
+
+from digits import checkpoint
+from digits import data
+from digits import errors
+from digits import files
+from digits import loop
+from digits import prediction  # noqa: F401
+from digits import results as results_lib
+from digits import workdir as workdir_lib
+from digits.data import arrays
+from digits.data import prepare  # noqa: F401
+from digits.data.mnist import builder
+from tests import conftest
+
+# A rate at which the best step is not the last one, so that checkpoints depend on each other.
+RUN = [
+  '--config=configs/mlp.py',
+  '--config.architecture.hidden_units=16',
+  '--config.num_validation=60',
+  '--config.epochs=4',
+  '--config.batch_size=32',
+  '--config.eval_batch_size=50',
+  '--config.schedule=constant',
+  '--config.learning_rate=3.0',
+  '--config.warmup_fraction=0.0',
+  '--config.log_every_steps=3',
+]
+PHASES = ('start', 'prepare data', 'write cache', 'train', 'compile', 'evaluate', 'save checkpoint', 'write results')
+SECONDS_TO_STOP = 10  # After Ctrl-C or SIGTERM.
+_FILE_EVENTS = ('open', 'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.listdir', 'os.scandir', 'shutil.rmtree')
+_NOBODY = 65534
+
+
+class Lost(Exception):
+  """What must not happen: the trial's verdict."""
+
+
+class Verdict(NamedTuple):
+  """How a trial went: `outcome` is a word, `struck` says where in the run, or what, the fault hit."""
+
+  outcome: str
+  struck: tuple
+
+
+class Process:
+  """A fork that runs a function, with its output in files, killable and watched.
+
+  Args:
+    function: what it runs.
+    directory: where its output goes, and the files whose operations are counted.
+    phases: one shared byte in which it says where it is.
+    strike: the number of the file operation before which it kills itself; None for never.
+  """
+
+  def __init__(self, function, directory, phases, strike=None):
+    self.directory, self._phases = directory, phases
+    self._out, self._err = (pathlib.Path(tempfile.mkstemp(dir=directory.parent, prefix=name)[1]) for name in ('o', 'e'))
+    self._start, phases[0], phases[1:5] = time.monotonic(), 0, bytes(4)
+    self.code = None
+    self.pid = os.fork()
+    if not self.pid:
+      self._live(function, strike)
+
+  def _live(self, function, strike):
+    code = 1
+    try:
+      for number, path in ((1, self._out), (2, self._err)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+      _count_file_operations(self.directory, self._phases, strike)
+      function()
+      code = 0
+    except SystemExit as error:
+      code = error.code or 0
+    except BaseException:
+      traceback.print_exc()
+    finally:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(code)
+
+  def wait(self, seconds=300):
+    """Waits until it ends or the time is over; returns its exit code or None."""
+    deadline = time.monotonic() + seconds
+    while self.code is None:
+      pid, status = os.waitpid(self.pid, os.WNOHANG)
+      if pid:
+        self.code = os.waitstatus_to_exitcode(status)
+        self.seconds = time.monotonic() - self._start
+      elif time.monotonic() >= deadline:
+        return None
+      else:
+        time.sleep(0.0005)
+    return self.code
+
+  def send(self, number):
+    """Sends a signal; returns the phase in which it struck, or None where the process had ended."""
+    if self.wait(0) is not None:
+      return None
+    phase = self.phase
+    os.kill(self.pid, number)
+    return phase
+
+  @property
+  def phase(self):
+    """Where it is, or was at its end."""
+    return PHASES[self._phases[0]]
+
+  @property
+  def file_operations(self):
+    """How many it has done in its directory."""
+    return int.from_bytes(self._phases[1:5], 'little')
+
+  @property
+  def stdout(self):
+    """What it has printed."""
+    return self._out.read_text(errors='replace')
+
+  @property
+  def stderr(self):
+    """What it has said besides."""
+    return self._err.read_text(errors='replace')
+
+
+def _count_file_operations(directory, phases, strike):
+  count = 0
+
+  def hook(event, args):
+    nonlocal count
+    if event in _FILE_EVENTS and str(args[0]).startswith(str(directory)):
+      if count == strike:
+        os.kill(os.getpid(), signal.SIGKILL)
+      count += 1
+      phases[1:5] = count.to_bytes(4, 'little')
+
+  sys.addaudithook(hook)
+
+
+def _mark_phases(phases):
+  """Makes a run say where it is; it does nothing else to it."""
+
+  def mark(owner, name, phase):
+    function = getattr(owner, name)
+
+    def marked(*args, **kwargs):
+      before, phases[0] = phases[0], PHASES.index(phase)
+      try:
+        return function(*args, **kwargs)
+      finally:
+        phases[0] = before
+
+    setattr(owner, name, marked)
+
+  mark(data, 'load_dataset', 'prepare data')
+  mark(arrays, '_write_cache', 'write cache')
+  mark(loop, '_train', 'train')
+  mark(loop, 'compile_steps', 'compile')
+  mark(loop, 'evaluate_split', 'evaluate')
+  mark(checkpoint.Checkpoints, 'save', 'save checkpoint')
+  mark(results_lib, 'write_results', 'write results')
+
+
+def _plant_no_checksums():
+  checkpoint._check_files = checkpoint._check_arrays = lambda *args: None
+
+
+def _plant_no_lock():
+  files.lock = lambda *args, **kwargs: contextlib.nullcontext()
+
+
+def _plant_forgetful():
+  load_newest = checkpoint.load_newest
+
+  def forget_momentum(*args):
+    newest = load_newest(*args)
+    if newest is None:
+      return None
+    state = newest.tree.state
+    state = state.replace(opt_state=jax.tree.map(lambda leaf: 0 * leaf, state.opt_state))
+    return newest._replace(tree=newest.tree.replace(state=state))
+
+  checkpoint.load_newest = forget_momentum
+
+
+# Bugs that the campaign must catch, or it is worth nothing.
+PLANTS = {'no-checksums': _plant_no_checksums, 'no-lock': _plant_no_lock, 'forgetful': _plant_forgetful}
+
+
+class World:
+  """Where trials happen.
+
+  Args:
+    directory: an empty directory.
+    plant: a function that puts a bug into the processes, or None.
+  """
+
+  def __init__(self, directory, plant=None):
+    self.directory, self._plant = directory, plant
+    self.phases = mmap.mmap(-1, mmap.PAGESIZE)
+    self.archives = directory / 'archives'
+    builder.Builder.url_infos = conftest.write_archives(self.archives)
+    builder.ARCHIVES = self.archives
+    self.data, self.reference = directory / 'reference' / 'data', directory / 'reference' / 'run'
+    self._count, self.end = 0, None
+
+    # The longest way, with the data to prepare: what the random moments are drawn in.
+    whole = self.new_trial(empty_data=True)
+    process = self.launch(whole)
+    if process.wait():
+      raise RuntimeError(process.stderr)
+    self.seconds, self.file_operations = process.seconds, process.file_operations
+    shutil.copytree(whole / 'data', self.data)
+    subprocess.run(
+      [sys.executable, 'launch.py', *RUN, f'--workdir={self.reference}'],
+      cwd=conftest.ROOT,
+      env=os.environ | {'TFDS_DATA_DIR': str(self.data)},
+      check=True,
+      capture_output=True,
+    )
+    for _ in range(2):  # The second finds its programs compiled, as the trials do.
+      process = self.launch(self.new_trial())
+      process.wait()
+    self.prepared_seconds, self.prepared_file_operations = process.seconds, process.file_operations
+    self.end = self.read_end(self.reference)
+    self.compare(whole, 'the fork that prepared the data')
+
+  def new_trial(self, empty_data=False):
+    """A directory of a trial, with `data` prepared or not there."""
+    self._count += 1
+    trial = self.directory / f'trial{self._count}' / 'files'
+    trial.mkdir(parents=True)
+    if not empty_data:
+      shutil.copytree(self.data, trial / 'data')
+    return trial
+
+  def _keep_compiled(self):
+    """Takes compiled programs from disk; what is compared with was made by a process that compiled its own."""
+    jax.config.update('jax_compilation_cache_dir', str(self.directory / 'compiled'))
+    # Written by the undisturbed runs alone: a kill must not tear a file that is not the product's.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 1e9 if self.end else 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+  def launch(self, trial, strike=None, workdir='run', prelude=lambda: None, arguments=RUN):
+    """Starts `launch.py` in a fork."""
+
+    def run():
+      os.environ['TFDS_DATA_DIR'] = str(trial / 'data')
+      os.chdir(conftest.ROOT)
+      self._keep_compiled()
+      prelude()
+      _mark_phases(self.phases)
+      if self._plant:
+        self._plant()
+      sys.argv = ['launch.py', *arguments, f'--workdir={trial / workdir}']
+      runpy.run_path('launch.py', run_name='__main__')
+
+    return Process(run, trial, self.phases, strike)
+
+  def command(self, trial, module, *arguments):
+    """Runs `python -m digits.MODULE` in a fork to its end."""
+
+    def run():
+      os.environ['TFDS_DATA_DIR'] = str(trial / 'data')
+      os.chdir(trial)
+      if self._plant:
+        self._plant()
+      sys.argv = [module, *arguments]
+      runpy.run_module(f'digits.{module}', run_name='__main__')
+
+    process = Process(run, trial, self.phases)
+    process.wait()
+    return process
+
+  def call(self, trial, function):
+    """What a function returns in a fork: JSON."""
+
+    def run():
+      if self._plant:
+        self._plant()
+      print(json.dumps(function()))
+
+    process = Process(run, trial, self.phases)
+    if process.wait():
+      raise Lost(f'it cannot be read: {process.stderr.strip()[-300:]}')
+    return json.loads(process.stdout.splitlines()[-1])
+
+  def read_end(self, workdir):
+    """All that a run leaves, but for times."""
+
+    def read():
+      config = loop.config_lib.from_dict(workdir_lib.read_config(workdir))
+      steps = checkpoint.list_steps(workdir / 'checkpoints')
+      trees = [checkpoint.load(workdir / 'checkpoints', step, loop.carry_template(config)).tree for step in steps]
+      results = results_lib.read_results(workdir)
+      for name in ('seconds', 'sha256', 'metrics_sha256'):
+        del results[name]
+      records = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+      return {
+        'config': loop.config_lib.to_dict(config),
+        'arrays': [
+          {jax.tree_util.keystr(path): hashlib.sha256(leaf.tobytes()).hexdigest() for path, leaf in leaves}
+          for leaves in (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in trees)
+        ],
+        'steps': steps,
+        'results': results,
+        'metrics.jsonl': [{name: record[name] for name in record if name != 'seconds'} for record in records],
+        'files': sorted(path.name for path in workdir.iterdir() if not path.name.startswith('events.')),
+      }
+
+    return self.call(workdir.parent, read)
+
+  def compare(self, trial, what, workdir='run'):
+    """Raises Lost unless a run ended as the undisturbed one did, bit for bit, and left nothing lying about."""
+    end = self.read_end(trial / workdir)
+    for name, value in self.end.items():
+      if end[name] != value:
+        raise Lost(f'{name} differs after {what}: {str(end[name])[:200]} in place of {str(value)[:200]}')
+    litter = [path for path in trial.rglob('*') if re.search(r'\.tmp$|incomplete|orbax-checkpoint-tmp', path.name)]
+    if litter:
+      raise Lost(f'{litter[0]} was left behind after {what}')
+    with (
+      np.load(trial / 'data' / 'digits_mnist' / 'arrays.npz') as ours,
+      np.load(self.data / 'digits_mnist' / 'arrays.npz') as theirs,
+    ):
+      if ours.files != theirs.files or any(not np.array_equal(ours[name], theirs[name]) for name in ours.files):
+        raise Lost(f'the data differs after {what}')
+
+  def finish(self, trial, what, workdir='run'):
+    """Runs the command again, to the end, and compares."""
+    process = self.launch(trial, workdir=workdir)
+    if process.wait() != 0:
+      raise Lost(f'the same command does not go on after {what}: {process.code}, {process.stderr.strip()[-300:]}')
+    self.compare(trial, what, workdir)
+    return process
+
+
+def check_sentence(process, codes=(1, 2)):
+  """Raises Lost unless a process that failed has said why in one sentence."""
+  said = [line for line in process.stderr.splitlines() if line.startswith('error: ')]
+  if process.code not in codes or len(said) != 1 or 'Traceback' in process.stderr:
+    raise Lost(f'no sentence but code {process.code}: {process.stderr.strip()[-500:]}')
+  return said[0]
+
+
+def try_kill(world, rng):
+  """SIGKILL, up to three times in a row, at random times and before random file operations."""
+  empty = bool(rng.random() < 0.5)
+  trial = world.new_trial(empty)
+  struck = []
+  seconds, operations = (
+    (world.seconds, world.file_operations) if empty else (world.prepared_seconds, world.prepared_file_operations)
+  )
+  for _ in range(rng.integers(1, 4)):
+    if rng.random() < 0.5:
+      process = world.launch(trial, strike=int(rng.integers(operations)))
+      process.wait()
+      phase = process.phase
+    else:
+      process = world.launch(trial)
+      process.wait(rng.random() * seconds)
+      phase = process.send(signal.SIGKILL)
+      process.wait()
+    if process.code == -signal.SIGKILL:
+      struck.append(phase)
+    elif process.code:
+      raise Lost(f'it failed after kills in {struck}: {process.stderr.strip()[-300:]}')
+  world.finish(trial, f'kills in {struck}')
+  return Verdict('recovered', tuple(struck) or ('not struck',))
+
+
+def try_term(world, rng):
+  """Ctrl-C or SIGTERM: it stops within ten seconds, says so, and has saved."""
+  empty = bool(rng.random() < 0.3)
+  trial = world.new_trial(empty)
+  number = (signal.SIGTERM, signal.SIGINT)[rng.integers(2)]
+  process = world.launch(trial)
+  process.wait(rng.uniform(0.02, 1) * (world.seconds if empty else world.prepared_seconds))
+  phase, sent = process.send(number), time.monotonic()
+  process.wait()
+  seconds = time.monotonic() - sent
+  what = f'{number.name} in {phase}'
+  if phase is not None and process.code:
+    sentence = check_sentence(process, codes=(1,))
+    if seconds > SECONDS_TO_STOP:
+      raise Lost(f'{what}: it took {seconds:.1f} s to stop')
+    saved = re.search(r'saved at step (\d+)', sentence)
+    if 'Stopped' not in sentence or (saved and not (trial / 'run' / 'checkpoints' / saved[1] / 'SHA256SUMS').exists()):
+      raise Lost(f'{what}: {sentence}')
+  elif process.code:
+    raise Lost(f'{what}: code {process.code}, {process.stderr.strip()[-300:]}')
+  world.finish(trial, what)
+  return Verdict('recovered', (phase or 'not struck',))
+
+
+def try_flip(world, rng):
+  """One flipped bit in a checkpoint: it is named, and the newest good one loads exactly."""
+  trial = world.new_trial()
+  shutil.copytree(world.reference / 'checkpoints', trial / 'run' / 'checkpoints')
+  steps = world.end['steps']
+  step = steps[rng.integers(len(steps))]
+  path = _choose(rng, [path for path in _files_of(trial / 'run' / 'checkpoints' / str(step)) if path.stat().st_size])
+  _flip(rng, path)
+
+  def load():
+    config = loop.config_lib.from_dict(world.end['config'])
+    template = loop.carry_template(config)
+    try:
+      checkpoint.load(trial / 'run' / 'checkpoints', step, template)
+    except errors.Damaged:
+      return 'noticed'
+    return 'believed'
+
+  if world.call(trial, load) != 'noticed':
+    raise Lost(f'a bit of {path} was flipped, and it was loaded')
+  return Verdict('noticed', (path.name if len(path.name) < 32 else 'arrays',))
+
+
+def _choose(rng, items):
+  return items[rng.integers(len(items))]
+
+
+def _files_of(directory):
+  return sorted(path for path in directory.rglob('*') if path.is_file() and not path.is_symlink())
+
+
+def _flip(rng, path):
+  content = bytearray(path.read_bytes())
+  # Half of the flips in the first or last bytes, where a format keeps what it is.
+  position = rng.integers(len(content))
+  if rng.random() < 0.5:
+    position = int(rng.integers(-min(500, len(content)), min(500, len(content))))
+  content[position] ^= 1 << rng.integers(8)
+  path.write_bytes(content)
+
+
+def _hurt(rng, target):
+  """Damages a file, or half of a directory; returns what was done to what."""
+  if target.is_dir():
+    files_there = _files_of(target)
+    for path in rng.permutation(files_there)[: (len(files_there) + 1) // 2]:
+      path.unlink()
+    return 'half copied'
+  damage = _choose(rng, ('flipped', 'truncated', 'deleted', 'emptied') if target.stat().st_size else ('deleted',))
+  if damage == 'flipped':
+    _flip(rng, target)
+  elif damage == 'truncated':
+    os.truncate(target, rng.integers(target.stat().st_size))
+  elif damage == 'emptied':
+    os.truncate(target, 0)
+  else:
+    target.unlink()
+  return damage
+
+
+def try_damage(world, rng):
+  """A bit, a file or half a directory lost in what lies on disk, of a finished or an unfinished run."""
+  trial = world.new_trial()
+  shutil.copytree(world.reference, trial / 'run')
+  finished = bool(rng.random() < 0.5)
+  if not finished:  # As a kill before the results leaves it.
+    (trial / 'run' / 'results.json').unlink()
+  where = _choose(rng, ('checkpoints', 'checkpoints', 'data', 'cache', 'config.json', 'results.json', 'metrics.jsonl'))
+  if where == 'results.json' and not finished:
+    where = 'checkpoints'
+  if where in ('data', 'cache') and finished:
+    (trial / 'run' / 'results.json').unlink()
+  directory = trial / 'data' / 'digits_mnist'
+  if where == 'checkpoints':
+    targets = _files_of(trial / 'run' / where)
+    targets += list((trial / 'run' / where).iterdir()) * 3
+  elif where == 'data':
+    (directory / 'arrays.npz').unlink()
+    targets = [*_files_of(directory / '1.0.0'), directory / '1.0.0']
+  else:
+    targets = [directory / 'arrays.npz' if where == 'cache' else trial / 'run' / where]
+  target = _choose(rng, targets)
+  what = f'{target.relative_to(trial)} was {_hurt(rng, target)}'
+  named = re.escape(str(target))
+  if where == 'checkpoints':
+    named = str(trial / 'run' / 'checkpoints') + r'/\d+'
+  elif where == 'data':
+    named = re.escape(str(directory))
+
+  process = world.launch(trial)
+  if process.wait():
+    sentence = check_sentence(process)
+    if not re.search(named, sentence):
+      raise Lost(f'{what}: refused without its name: {sentence}')
+    return Verdict('refused', (where,))
+  outcome = 'recovered' if re.search(named, process.stderr) else 'not needed'
+  if where == 'checkpoints' and finished:  # The command does not need them: a command that does must say so.
+    evaluated = world.command(trial, 'evaluate', f'--workdir={trial / "run"}', '--json')
+    if evaluated.code:
+      check_sentence(evaluated)
+      (trial / 'run' / 'results.json').unlink()
+      world.finish(trial, what)
+      return Verdict('refused', (where,))
+    if json.loads(evaluated.stdout)['loss'] != world.end['results']['test']['loss']:
+      raise Lost(f'{what}: a wrong number: {evaluated.stdout}')
+    return Verdict(outcome, (where,))
+  world.compare(trial, what)
+  return Verdict(outcome, (where,))
+
+
+def try_disk(world, rng):
+  """A full disk, a limit on the size of files, or permission lost, in the middle; then it is mended."""
+  how = _choose(rng, ('full disk', 'file size limit', 'permission lost'))
+  empty = bool(rng.random() < 0.3)
+  if how == 'full disk' and not _can_mount():
+    how = 'file size limit'
+  trial = world.new_trial(empty)
+  if how == 'full disk':
+    small = int(rng.integers(4, 1200 if empty else 200)) << 10
+    prepared = trial.parent / 'prepared'
+    if not empty:
+      (trial / 'data').rename(prepared)
+      small += sum(path.stat().st_size + 4096 for path in _files_of(prepared)) + (64 << 10)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={small}', 'tmpfs', trial], check=True)
+    try:
+      if not empty:
+        shutil.copytree(prepared, trial / 'data')
+      process = world.launch(trial)
+      process.wait()
+      _check_refused_or_done(process)
+      subprocess.run(['mount', '-o', 'remount,size=64m', trial], check=True)
+      world.finish(trial, f'{how} of {small} bytes')
+    finally:
+      subprocess.run(['umount', '-l', trial], check=True)
+  elif how == 'file size limit':
+    limit = int(2 ** rng.uniform(8, 19))
+
+    def limit_files():
+      signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+      resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    process = world.launch(trial, prelude=limit_files)
+    process.wait()
+    _check_refused_or_done(process)
+    world.finish(trial, f'{how} of {limit}')
+  else:
+    for path in (trial.parent, trial, *trial.rglob('*')):
+      os.chown(path, _NOBODY, -1) if os.getuid() == 0 else None
+
+    def drop_privileges():
+      if os.getuid() == 0:
+        os.setuid(_NOBODY)
+
+    process = world.launch(trial, prelude=drop_privileges)
+    process.wait(rng.random() * (world.seconds if empty else world.prepared_seconds))
+    directories = [path for path in (trial, *trial.rglob('*')) if path.is_dir()]
+    target = _choose(rng, directories)
+    if target.exists():
+      target.chmod(0o500)
+    process.wait()
+    _check_refused_or_done(process)
+    if target.exists():
+      target.chmod(0o700)
+    again = world.launch(trial, prelude=drop_privileges)
+    if again.wait():
+      raise Lost(f'the same command does not go on after {how} of {target}: {again.stderr.strip()[-300:]}')
+    world.compare(trial, f'{how} of {target}')
+  return Verdict('refused, then recovered' if process.code else 'not hit', (how,))
+
+
+def _check_refused_or_done(process):
+  if process.code:
+    check_sentence(process)
+
+
+def _can_mount():
+  with tempfile.TemporaryDirectory() as directory:
+    if os.getuid() or subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', directory], capture_output=True).returncode:
+      return False
+    subprocess.run(['umount', directory], check=True)
+  return True
+
+
+def try_writers(world, rng):
+  """Two runs at once on one workdir, or on one empty data directory; sometimes after a third was killed."""
+  one_workdir = bool(rng.random() < 0.5)
+  empty = not one_workdir or bool(rng.random() < 0.5)
+  trial = world.new_trial(empty)
+  dead = bool(rng.random() < 0.3)
+  if dead:
+    killed = world.launch(trial)
+    killed.wait(rng.random() * world.seconds)
+    killed.send(signal.SIGKILL)
+    killed.wait()
+  names = ('run', 'run') if one_workdir else ('run', 'other')
+  first = world.launch(trial, workdir=names[0])
+  first.wait(rng.choice([0, rng.random()]) * world.prepared_seconds)
+  second = world.launch(trial, workdir=names[1])
+  refused = 0
+  for process in (first, second):
+    if process.wait():
+      refused += 1
+      if 'is in use by another run' not in check_sentence(process) or not one_workdir:
+        raise Lost(f'one of two writers failed: {process.stderr.strip()[-300:]}')
+  if refused == 2:
+    raise Lost('two writers refused each other')
+  for name in set(names):
+    world.compare(trial, 'two writers', name)
+  where = ('one workdir' if one_workdir else 'one data directory') + (', a dead lock' if dead else '')
+  return Verdict('one refused' if refused else 'both done', (where,))
+
+
+def try_load(world, rng):
+  """A command that loads a run, on a workdir with a file missing, empty, truncated or flipped."""
+  trial = world.new_trial()
+  shutil.copytree(world.reference, trial / 'run')
+  picture = trial / 'seven.png'
+  _write_picture(picture)
+  command = _choose(
+    rng, (('evaluate', '--json'), ('predict', '--json', str(picture)), ('read', '--json', str(picture)))
+  )
+  good = world.command(trial, command[0], f'--workdir={trial / "run"}', *command[1:])
+  if good.code:
+    raise RuntimeError(good.stderr)
+  names = [path for path in _files_of(trial / 'run') if not path.name.startswith(('.', 'events.'))]
+  target = _choose(rng, names)
+  what = f'{command[0]}, {target.relative_to(trial)} was {_hurt(rng, target)}'
+  process = world.command(trial, command[0], f'--workdir={trial / "run"}', *command[1:])
+  if process.code:
+    check_sentence(process)
+    return Verdict('refused', (command[0],))
+  if process.stdout != good.stdout:
+    raise Lost(f'{what}: {process.stdout[:200]} in place of {good.stdout[:200]}')
+  return Verdict('recovered' if 'damaged' in process.stderr else 'not needed', (command[0],))
+
+
+def _write_picture(path):
+  from PIL import Image
+  from PIL import ImageDraw
+
+  picture = Image.new('L', (80, 80), 255)
+  ImageDraw.Draw(picture).line([(20, 20), (60, 20), (35, 65)], fill=0, width=7)
+  picture.save(path)
+
+
+KINDS = {
+  'kill': try_kill,
+  'term': try_term,
+  'flip': try_flip,
+  'damage': try_damage,
+  'disk': try_disk,
+  'writers': try_writers,
+  'load': try_load,
+}
+
+
+def run_campaign(kinds, trials, seed, plant=None, first=0):
+  """Runs the trials of each kind.
+
+  Returns:
+    dict by kind of trials, lost, and counts of outcomes and of where the faults struck; and a list of what was lost.
+  """
+  report, losses = {}, []
+  with tempfile.TemporaryDirectory(prefix='faults') as directory:
+    pathlib.Path(directory).chmod(0o755)  # For trials that run as another user.
+    world = World(pathlib.Path(directory), plant)
+    for kind in kinds:
+      outcomes, struck = collections.Counter(), collections.Counter()
+      start = time.monotonic()
+      for number in range(first, first + trials):
+        rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
+        try:
+          verdict = KINDS[kind](world, rng)
+          outcomes[verdict.outcome] += 1
+          struck.update(verdict.struck)
+        except Lost as error:
+          losses.append(f'{kind}, trial {number}: {error}')
+          outcomes['lost'] += 1
+          print(f'LOST {losses[-1]}', file=sys.stderr, flush=True)
+        for path in pathlib.Path(directory).glob('trial*'):
+          shutil.rmtree(path)
+        if sys.stderr.isatty() or number % 10 == 9:
+          print(f'{kind}: {number + 1 - first} of {trials}, {outcomes["lost"]} lost', file=sys.stderr, flush=True)
+      report[kind] = {
+        'trials': trials,
+        'lost': outcomes['lost'],
+        'seed': seed,
+        'outcomes': dict(sorted(outcomes.items())),
+        'struck': dict(sorted(struck.items())),
+        'seconds': round(time.monotonic() - start),
+      }
+  return report, losses
+
+
+def format_table(report):
+  """A row a kind."""
+  lines = [f'{"kind":10}{"trials":>8}{"lost":>6}  {"outcomes":44}where']
+  for kind, row in report.items():
+    outcomes, struck = (
+      ', '.join(f'{name} {count}' for name, count in row[key].items()) for key in ('outcomes', 'struck')
+    )
+    lines.append(f'{kind:10}{row["trials"]:>8}{row["lost"]:>6}  {outcomes:44}{struck}')
+  return '\n'.join(lines)
+
+
+def main():
+  """Runs the command; exit code 1 if anything was lost."""
+  parser = argparse.ArgumentParser(prog='python -m tests.faults', description=__doc__)
+  parser.add_argument('--trials', type=int, default=10, help='of each kind; default: 10')
+  parser.add_argument('--first', type=int, default=0, help='number of the first trial, to repeat one')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--kind', action='append', choices=KINDS, help='may be repeated; default: all')
+  parser.add_argument('--plant', choices=PLANTS, help='a bug that the campaign must catch')
+  parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='add the figures to this file')
+  args = parser.parse_args()
+  report, losses = run_campaign(
+    args.kind or list(KINDS), args.trials, args.seed, args.plant and PLANTS[args.plant], args.first
+  )
+  print(format_table(report))
+  if args.json:
+    known = json.loads(args.json.read_text()) if args.json.exists() else {'kinds': {}}
+    known['kinds'].update(report)
+    known['versions'] = results_lib.versions()
+    args.json.write_text(json.dumps(known, indent=2) + '\n')
+  sys.exit(bool(losses))
+
+
+if __name__ == '__main__':
+  main()
