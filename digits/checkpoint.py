@@ -59,7 +59,7 @@ def load(directory, step, template):
     A `Checkpoint`.
 
   Raises:
-    Damaged: it cannot be read, or an array or the record is not what was saved.
+    DamagedError: it cannot be read, or an array or the record is not what was saved.
     UsageError: it holds arrays of other names, shapes or dtypes than the template.
   """
   from orbax.checkpoint import v1 as ocp
@@ -82,7 +82,7 @@ def load(directory, step, template):
     raise
   except Exception as error:  # What Orbax raises depends on which byte of which file is damaged.
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
-    raise errors.Damaged(f'The checkpoint {path} is damaged ({reason[:200]}).') from error
+    raise errors.DamagedError(f'The checkpoint {path} is damaged ({reason[:200]}).') from error
   return Checkpoint(step, serialization.from_state_dict(template, state), record['user'])
 
 
@@ -168,7 +168,7 @@ def load_newest(directory, template, needs=lambda record: None):
       if needed not in (None, step):
         load(directory, needed, template)
       return checkpoint
-    except errors.Damaged as error:
+    except errors.DamagedError as error:
       _logger.warning('%s Going back to the one before it.', error)
   return None
 

@@ -42,13 +42,13 @@ def read(path):
   """Returns the sealed document in a file, or None where there is no such file.
 
   Raises:
-    Damaged: the file is not as it was written.
+    DamagedError: the file is not as it was written.
   """
   try:
     return decode(path.read_bytes(), indent=2)
   except (FileNotFoundError, NotADirectoryError):
     return None
   except json.JSONDecodeError as error:
-    raise errors.Damaged(f'{path} is damaged (it is not JSON).') from error
+    raise errors.DamagedError(f'{path} is damaged (it is not JSON).') from error
   except (ValueError, RecursionError) as error:
-    raise errors.Damaged(f'{path} is damaged ({error}).') from error
+    raise errors.DamagedError(f'{path} is damaged ({error}).') from error

@@ -7,7 +7,7 @@ class DigitsError(Exception):
   exit_code = 1
 
 
-class Damaged(DigitsError):
+class DamagedError(DigitsError):
   """A file does not hold what was written to it."""
 
 

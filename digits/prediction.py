@@ -112,7 +112,7 @@ def load_temperature(workdir, run):
   path = pathlib.Path(workdir) / 'temperature.json'
   try:
     kept = documents.read(path)
-  except errors.Damaged as error:
+  except errors.DamagedError as error:
     _logger.warning('%s Fitting the temperature again.', error)
     kept = None
   if kept is not None and kept['step'] == run.step:

@@ -29,7 +29,7 @@ def read_results(workdir):
   """Returns the content of results.json, or None where the run is not finished.
 
   Raises:
-    Damaged: it is not what was written.
+    DamagedError: it is not what was written.
   """
   return documents.read(workdir / 'results.json')
 

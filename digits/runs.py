@@ -62,12 +62,12 @@ def load_run(workdir):
     template = loop.carry_template(config)
     newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
     if workdir_lib.config_differences(config, newest.record['config']):
-      raise errors.Damaged(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
+      raise errors.DamagedError(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
     best_step = history_lib.best_step(newest.record['history']) or newest.step
     if results is not None and results['step'] != best_step:
-      raise errors.Damaged(f'{workdir / "checkpoints"} lacks the newest checkpoint.')
+      raise errors.DamagedError(f'{workdir / "checkpoints"} lacks the newest checkpoint.')
     best = newest if best_step == newest.step else checkpoint_lib.load(workdir / 'checkpoints', best_step, template)
-  except errors.Damaged as error:
+  except errors.DamagedError as error:
     raise errors.DigitsError(f'{str(error).rstrip(".")}: {mend}.') from error
   return Run(
     config=config,

@@ -31,7 +31,7 @@ def finished_results(config, workdir):
   try:
     saved = read_config(workdir)
     results = results_lib.read_results(workdir)
-  except errors.Damaged as error:
+  except errors.DamagedError as error:
     _logger.warning('%s Making it again.', error)
     return None
   if saved is None:
@@ -52,7 +52,7 @@ def claim(config, workdir):
   """
   workdir.mkdir(parents=True, exist_ok=True)
   with files.lock(workdir / '.lock'):
-    with contextlib.suppress(errors.Damaged):
+    with contextlib.suppress(errors.DamagedError):
       saved = read_config(workdir)
       if saved is not None:
         refuse_other_config(config, saved, workdir)
@@ -69,7 +69,7 @@ def read_config(workdir):
   """Returns config.json as a dict, or None where there is none.
 
   Raises:
-    Damaged: it is not what was written.
+    DamagedError: it is not what was written.
   """
   saved = documents.read(workdir / 'config.json')
   return saved and {name: value for name, value in saved.items() if name != 'sha256'}

@@ -2,9 +2,9 @@
 
 python -m tests.faults --trials=100 --seed=0 [--kind=kill ...] [--json=FILE] [--plant=BUG]
 
-Every trial is a run of launch.py in a process of its own on a small synthetic MNIST. The processes are forks of this one,
-which has imported everything and started nothing, and they find their programs compiled: so the random moments fall into
-what a run does. What they are compared with was made by `python launch.py`, and by nothing else.
+Every trial is a run of launch.py in a process of its own on a small synthetic MNIST. The processes are forks of this
+one, which has imported everything and started nothing, and they find their programs compiled: so the random moments
+fall into what a run does. What they are compared with was made by `python launch.py`, and by nothing else.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')  # Before JAX is imported, and for every process.
 
-from orbax.checkpoint import v1 as ocp  # noqa: F401, imported once for all forks, as are some below.
 import jax
 import numpy as np
+from orbax.checkpoint import v1 as ocp  # noqa: F401, imported once for all forks, as are some below.
 import scipy.stats  # noqa: F401
 import tensorboardX  # noqa: F401
 
@@ -67,7 +67,7 @@ _FILE_EVENTS = ('open', 'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.li
 _NOBODY = 65534
 
 
-class Lost(Exception):
+class LostError(Exception):
   """What must not happen: the trial's verdict."""
 
 
@@ -316,7 +316,7 @@ class World:
 
     process = Process(run, trial, self.phases)
     if process.wait():
-      raise Lost(f'it cannot be read: {process.stderr.strip()[-300:]}')
+      raise LostError(f'it cannot be read: {process.stderr.strip()[-300:]}')
     return json.loads(process.stdout.splitlines()[-1])
 
   def read_end(self, workdir):
@@ -345,35 +345,35 @@ class World:
     return self.call(workdir.parent, read)
 
   def compare(self, trial, what, workdir='run'):
-    """Raises Lost unless a run ended as the undisturbed one did, bit for bit, and left nothing lying about."""
+    """Raises LostError unless a run ended as the undisturbed one did, bit for bit, and left nothing lying about."""
     end = self.read_end(trial / workdir)
     for name, value in self.end.items():
       if end[name] != value:
-        raise Lost(f'{name} differs after {what}: {str(end[name])[:200]} in place of {str(value)[:200]}')
+        raise LostError(f'{name} differs after {what}: {str(end[name])[:200]} in place of {str(value)[:200]}')
     litter = [path for path in trial.rglob('*') if re.search(r'\.tmp$|incomplete|orbax-checkpoint-tmp', path.name)]
     if litter:
-      raise Lost(f'{litter[0]} was left behind after {what}')
+      raise LostError(f'{litter[0]} was left behind after {what}')
     with (
       np.load(trial / 'data' / 'digits_mnist' / 'arrays.npz') as ours,
       np.load(self.data / 'digits_mnist' / 'arrays.npz') as theirs,
     ):
       if ours.files != theirs.files or any(not np.array_equal(ours[name], theirs[name]) for name in ours.files):
-        raise Lost(f'the data differs after {what}')
+        raise LostError(f'the data differs after {what}')
 
   def finish(self, trial, what, workdir='run'):
     """Runs the command again, to the end, and compares."""
     process = self.launch(trial, workdir=workdir)
     if process.wait() != 0:
-      raise Lost(f'the same command does not go on after {what}: {process.code}, {process.stderr.strip()[-300:]}')
+      raise LostError(f'the same command does not go on after {what}: {process.code}, {process.stderr.strip()[-300:]}')
     self.compare(trial, what, workdir)
     return process
 
 
 def check_sentence(process, codes=(1, 2)):
-  """Raises Lost unless a process that failed has said why in one sentence."""
+  """Raises LostError unless a process that failed has said why in one sentence."""
   said = [line for line in process.stderr.splitlines() if line.startswith('error: ')]
   if process.code not in codes or len(said) != 1 or 'Traceback' in process.stderr:
-    raise Lost(f'no sentence but code {process.code}: {process.stderr.strip()[-500:]}')
+    raise LostError(f'no sentence but code {process.code}: {process.stderr.strip()[-500:]}')
   return said[0]
 
 
@@ -398,7 +398,7 @@ def try_kill(world, rng):
     if process.code == -signal.SIGKILL:
       struck.append(phase)
     elif process.code:
-      raise Lost(f'it failed after kills in {struck}: {process.stderr.strip()[-300:]}')
+      raise LostError(f'it failed after kills in {struck}: {process.stderr.strip()[-300:]}')
   world.finish(trial, f'kills in {struck}')
   return Verdict('recovered', tuple(struck) or ('not struck',))
 
@@ -417,12 +417,12 @@ def try_term(world, rng):
   if phase is not None and process.code:
     sentence = check_sentence(process, codes=(1,))
     if seconds > SECONDS_TO_STOP:
-      raise Lost(f'{what}: it took {seconds:.1f} s to stop')
+      raise LostError(f'{what}: it took {seconds:.1f} s to stop')
     saved = re.search(r'saved at step (\d+)', sentence)
     if 'Stopped' not in sentence or (saved and not (trial / 'run' / 'checkpoints' / saved[1] / 'SHA256SUMS').exists()):
-      raise Lost(f'{what}: {sentence}')
+      raise LostError(f'{what}: {sentence}')
   elif process.code:
-    raise Lost(f'{what}: code {process.code}, {process.stderr.strip()[-300:]}')
+    raise LostError(f'{what}: code {process.code}, {process.stderr.strip()[-300:]}')
   world.finish(trial, what)
   return Verdict('recovered', (phase or 'not struck',))
 
@@ -441,12 +441,12 @@ def try_flip(world, rng):
     template = loop.carry_template(config)
     try:
       checkpoint.load(trial / 'run' / 'checkpoints', step, template)
-    except errors.Damaged:
+    except errors.DamagedError:
       return 'noticed'
     return 'believed'
 
   if world.call(trial, load) != 'noticed':
-    raise Lost(f'a bit of {path} was flipped, and it was loaded')
+    raise LostError(f'a bit of {path} was flipped, and it was loaded')
   return Verdict('noticed', (path.name if len(path.name) < 32 else 'arrays',))
 
 
@@ -520,7 +520,7 @@ def try_damage(world, rng):
   if process.wait():
     sentence = check_sentence(process)
     if not re.search(named, sentence):
-      raise Lost(f'{what}: refused without its name: {sentence}')
+      raise LostError(f'{what}: refused without its name: {sentence}')
     return Verdict('refused', (where,))
   outcome = 'recovered' if re.search(named, process.stderr) else 'not needed'
   if where == 'checkpoints' and finished:  # The command does not need them: a command that does must say so.
@@ -531,7 +531,7 @@ def try_damage(world, rng):
       world.finish(trial, what)
       return Verdict('refused', (where,))
     if json.loads(evaluated.stdout)['loss'] != world.end['results']['test']['loss']:
-      raise Lost(f'{what}: a wrong number: {evaluated.stdout}')
+      raise LostError(f'{what}: a wrong number: {evaluated.stdout}')
     return Verdict(outcome, (where,))
   world.compare(trial, what)
   return Verdict(outcome, (where,))
@@ -592,7 +592,7 @@ def try_disk(world, rng):
       target.chmod(0o700)
     again = world.launch(trial, prelude=drop_privileges)
     if again.wait():
-      raise Lost(f'the same command does not go on after {how} of {target}: {again.stderr.strip()[-300:]}')
+      raise LostError(f'the same command does not go on after {how} of {target}: {again.stderr.strip()[-300:]}')
     world.compare(trial, f'{how} of {target}')
   return Verdict('refused, then recovered' if process.code else 'not hit', (how,))
 
@@ -630,9 +630,9 @@ def try_writers(world, rng):
     if process.wait():
       refused += 1
       if 'is in use by another run' not in check_sentence(process) or not one_workdir:
-        raise Lost(f'one of two writers failed: {process.stderr.strip()[-300:]}')
+        raise LostError(f'one of two writers failed: {process.stderr.strip()[-300:]}')
   if refused == 2:
-    raise Lost('two writers refused each other')
+    raise LostError('two writers refused each other')
   for name in set(names):
     world.compare(trial, 'two writers', name)
   where = ('one workdir' if one_workdir else 'one data directory') + (', a dead lock' if dead else '')
@@ -645,22 +645,25 @@ def try_load(world, rng):
   shutil.copytree(world.reference, trial / 'run')
   picture = trial / 'seven.png'
   _write_picture(picture)
-  command = _choose(
-    rng, (('evaluate', '--json'), ('predict', '--json', str(picture)), ('read', '--json', str(picture)))
-  )
-  good = world.command(trial, command[0], f'--workdir={trial / "run"}', *command[1:])
+  name = _choose(rng, ('evaluate', 'predict', 'read', 'export'))
+  if name == 'export':
+    arguments = ['--format=safetensors', f'--output={trial / "model"}', '--json']
+  else:
+    arguments = ['--json'] if name == 'evaluate' else ['--json', str(picture)]
+  arguments.append(f'--workdir={trial / "run"}')
+  good = world.command(trial, name, *arguments)
   if good.code:
     raise RuntimeError(good.stderr)
   names = [path for path in _files_of(trial / 'run') if not path.name.startswith(('.', 'events.'))]
   target = _choose(rng, names)
-  what = f'{command[0]}, {target.relative_to(trial)} was {_hurt(rng, target)}'
-  process = world.command(trial, command[0], f'--workdir={trial / "run"}', *command[1:])
+  what = f'{name}, {target.relative_to(trial)} was {_hurt(rng, target)}'
+  process = world.command(trial, name, *arguments)
   if process.code:
     check_sentence(process)
-    return Verdict('refused', (command[0],))
+    return Verdict('refused', (name,))
   if process.stdout != good.stdout:
-    raise Lost(f'{what}: {process.stdout[:200]} in place of {good.stdout[:200]}')
-  return Verdict('recovered' if 'damaged' in process.stderr else 'not needed', (command[0],))
+    raise LostError(f'{what}: {process.stdout[:200]} in place of {good.stdout[:200]}')
+  return Verdict('recovered' if 'damaged' in process.stderr else 'not needed', (name,))
 
 
 def _write_picture(path):
@@ -702,7 +705,7 @@ def run_campaign(kinds, trials, seed, plant=None, first=0):
           verdict = KINDS[kind](world, rng)
           outcomes[verdict.outcome] += 1
           struck.update(verdict.struck)
-        except Lost as error:
+        except LostError as error:
           losses.append(f'{kind}, trial {number}: {error}')
           outcomes['lost'] += 1
           print(f'LOST {losses[-1]}', file=sys.stderr, flush=True)
@@ -725,11 +728,13 @@ def format_table(report):
   """A row a kind."""
   lines = [f'{"kind":10}{"trials":>8}{"lost":>6}  {"outcomes":44}where']
   for kind, row in report.items():
-    outcomes, struck = (
-      ', '.join(f'{name} {count}' for name, count in row[key].items()) for key in ('outcomes', 'struck')
-    )
+    outcomes, struck = (_count_words(row[key]) for key in ('outcomes', 'struck'))
     lines.append(f'{kind:10}{row["trials"]:>8}{row["lost"]:>6}  {outcomes:44}{struck}')
   return '\n'.join(lines)
+
+
+def _count_words(counts):
+  return ', '.join(f'{name} {count}' for name, count in counts.items())
 
 
 def main():
