@@ -10,6 +10,7 @@ fall into what a run does. What they are compared with was made by `python launc
 import argparse
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import json
 import mmap
@@ -29,6 +30,8 @@ from typing import NamedTuple
 
 os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')  # Before JAX is imported, and for every process.
 
+import hypothesis
+from hypothesis import strategies as st
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp  # noqa: F401, imported once for all forks, as are some below.
@@ -36,6 +39,7 @@ import scipy.stats  # noqa: F401
 import tensorboardX  # noqa: F401
 
 from digits import checkpoint
+from digits import config as config_lib
 from digits import data
 from digits import errors
 from digits import files
@@ -236,7 +240,7 @@ class World:
     builder.Builder.url_infos = conftest.write_archives(self.archives)
     builder.ARCHIVES = self.archives
     self.data, self.reference = directory / 'reference' / 'data', directory / 'reference' / 'run'
-    self._count, self.end = 0, None
+    self._count, self.end, self.examples = 0, None, []
 
     # The longest way, with the data to prepare: what the random moments are drawn in.
     whole = self.new_trial(empty_data=True)
@@ -287,7 +291,7 @@ class World:
       if self._plant:
         self._plant()
       sys.argv = ['launch.py', *arguments, f'--workdir={trial / workdir}']
-      runpy.run_path('launch.py', run_name='__main__')
+      runpy.run_path(str(conftest.ROOT / 'launch.py'), run_name='__main__')
 
     return Process(run, trial, self.phases, strike)
 
@@ -323,7 +327,7 @@ class World:
     """All that a run leaves, but for times."""
 
     def read():
-      config = loop.config_lib.from_dict(workdir_lib.read_config(workdir))
+      config = config_lib.from_dict(workdir_lib.read_config(workdir))
       steps = checkpoint.list_steps(workdir / 'checkpoints')
       trees = [checkpoint.load(workdir / 'checkpoints', step, loop.carry_template(config)).tree for step in steps]
       results = results_lib.read_results(workdir)
@@ -331,7 +335,7 @@ class World:
         del results[name]
       records = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
       return {
-        'config': loop.config_lib.to_dict(config),
+        'config': config_lib.to_dict(config),
         'arrays': [
           {jax.tree_util.keystr(path): hashlib.sha256(leaf.tobytes()).hexdigest() for path, leaf in leaves}
           for leaves in (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in trees)
@@ -437,7 +441,7 @@ def try_flip(world, rng):
   _flip(rng, path)
 
   def load():
-    config = loop.config_lib.from_dict(world.end['config'])
+    config = config_lib.from_dict(world.end['config'])
     template = loop.carry_template(config)
     try:
       checkpoint.load(trial / 'run' / 'checkpoints', step, template)
@@ -675,6 +679,102 @@ def _write_picture(path):
   picture.save(path)
 
 
+# Values of every kind, and those that are nearly right.
+VALUES = st.one_of(
+  st.none(),
+  st.booleans(),
+  st.integers(),
+  st.integers(-2, 70),
+  st.floats(),
+  st.floats(0, 1),
+  st.text(max_size=8),
+  st.sampled_from(['softmax', 'cnn', 'relu', 'cosine', 'host', 'bfloat16', 'patches', 'mnist', '~nobody-here', '']),
+  st.lists(st.integers(-1, 5), max_size=5),
+  st.dictionaries(st.sampled_from(['features', 'hidden_units', 'x']), st.integers(), max_size=2),
+)
+
+
+def _draw_examples(seed, count):
+  """Fields of the CNN's config, those of its architecture too, each with a value."""
+  examples = []
+  values = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / 'cnn.py'))
+  fields = [(name,) for name in values] + [('architecture', name) for name in values['architecture']]
+
+  @hypothesis.seed(seed)
+  @hypothesis.settings(max_examples=count, database=None, phases=[hypothesis.Phase.generate], deadline=None)
+  @hypothesis.given(st.sampled_from(fields), VALUES)
+  def draw(field, value):
+    examples.append((field, value))
+
+  draw()
+  return examples
+
+
+def try_config(world, rng):
+  """Any value of any field runs, shrunk, or is refused with code 2 and a sentence that names it."""
+  if not world.examples:
+    world.examples = _draw_examples(int(rng.integers(2**32)), 500)
+  field, value = world.examples.pop()
+  trial = world.new_trial()
+  from_file = bool(rng.random() < 0.5)
+  small = {
+    'epochs': 1,
+    'batch_size': 60,
+    'eval_batch_size': 50,
+    'num_validation': 60,
+    'architecture': {'features': (2, 3), 'hidden_units': 8},
+  }
+  recipe = trial / 'recipe.py'
+  recipe.write_text(
+    'import importlib.util, ml_collections\n'
+    f'spec = importlib.util.spec_from_file_location("cnn", {str(conftest.ROOT / "configs" / "cnn.py")!r})\n'
+    'cnn = importlib.util.module_from_spec(spec)\n'
+    'spec.loader.exec_module(cnn)\n'
+    'inf, nan = float("inf"), float("nan")\n'
+    'def get_config():\n'
+    '  values = cnn.get_config().to_dict()\n'
+    f'  small = {small!r}\n'
+    '  values["architecture"].update(small.pop("architecture"))\n'
+    '  values.update(small)\n'
+    + (f'  values{"".join(f"[{name!r}]" for name in field)} = {value!r}\n' if from_file else '')
+    + '  return ml_collections.ConfigDict(values)\n'
+  )
+  name = '.'.join(field)
+  text = str(value).replace('\0', '')  # A command line cannot hold it.
+  arguments = [f'--config={recipe}'] + ([] if from_file else [f'--config.{name}={text}'])
+
+  def shrink():
+    run = loop.run
+
+    def run_shrunk(config, workdir):
+      architecture = {
+        name: min(value, 64)
+        if isinstance(value, int)
+        else tuple(min(item, 8) for item in value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in config.architecture.items()
+      }
+      return run(dataclasses.replace(config, epochs=min(config.epochs, 2), architecture=architecture), workdir)
+
+    os.chdir(trial)
+    loop.run = run_shrunk
+
+  process = world.launch(trial, prelude=shrink, arguments=arguments)
+  what = f'config.{name}={value!r}, {"in the file" if from_file else "as a flag"}'
+  if process.wait() == 0:
+    return Verdict('ran', (field[0],))
+  sentence = check_sentence(process)
+  diverged = 'not finite' in sentence or 'validation loss was' in sentence
+  if process.code == 1 and (diverged or name == 'data_dir'):
+    return Verdict('stopped in a sentence', (field[0],))
+  # A model decides what its architecture may be: that is named then.
+  said = name in sentence or (field in (('model',), ('architecture',)) and 'config.architecture' in sentence)
+  if process.code != 2 or not said:
+    raise LostError(f'{what}: code {process.code}, {sentence}')
+  return Verdict('refused', (field[0],))
+
+
 KINDS = {
   'kill': try_kill,
   'term': try_term,
@@ -683,6 +783,7 @@ KINDS = {
   'disk': try_disk,
   'writers': try_writers,
   'load': try_load,
+  'config': try_config,
 }
 
 
