@@ -67,6 +67,20 @@ def test_damaged_cache_is_named_and_rebuilt(data_dir, synthetic_archives, caplog
   assert len(path.read_bytes()) == len(good)
 
 
+def test_objects_in_a_cache_are_not_unpickled(data_dir, synthetic_archives, caplog):
+  path = data_dir / 'digits_mnist' / 'arrays.npz'
+  arrays = dict(np.load(path)) | {'test_label': np.array([object()])}
+  np.savez(path, **arrays)
+  with caplog.at_level(logging.WARNING):
+    assert len(data.load_dataset('mnist', data_dir, num_validation=0).test.label) == conftest.NUM_TEST
+  assert 'Object arrays cannot be loaded' in caplog.text
+
+
+def test_a_home_directory_that_is_not_there(tmp_path):
+  with pytest.raises(errors.UsageError, match='config.data_dir.*~nobody-here'):
+    data.load_dataset('mnist', '~nobody-here/data')
+
+
 def _flip(path, offset):
   content = bytearray(path.read_bytes())
   content[offset] ^= 16

@@ -2,6 +2,7 @@ import functools
 import json
 import logging
 import os
+import pickle
 import signal
 import threading
 
@@ -278,6 +279,13 @@ def test_every_changed_digit_of_a_finished_run_is_noticed(tiny_config, tmp_path,
   assert f'{name} is damaged' in caplog.text
   if name == 'metrics.jsonl':
     assert (tmp_path / name).read_bytes() == good
+
+
+def test_nothing_is_unpickled(tiny_config, tmp_path, monkeypatch):
+  loop.run(tiny_config('softmax', epochs=1), tmp_path)
+  for name in ('load', 'loads', 'Unpickler'):
+    monkeypatch.setattr(pickle, name, None)
+  assert runs.load_run(tmp_path).finished
 
 
 def test_links_out_of_the_workdir_are_not_followed(tiny_config, tmp_path):
