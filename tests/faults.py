@@ -88,7 +88,7 @@ class Process:
   Args:
     function: what it runs.
     directory: where its output goes, and the files whose operations are counted.
-    phases: one shared byte in which it says where it is.
+    phases: shared memory in which it says where it is.
     strike: the number of the file operation before which it kills itself; None for never.
   """
 
@@ -147,8 +147,8 @@ class Process:
 
   @property
   def file_operations(self):
-    """How many it has done in its directory."""
-    return int.from_bytes(self._phases[1:5], 'little')
+    """The phases in which it has done one in its directory, a number for each."""
+    return list(self._phases[5 : 5 + int.from_bytes(self._phases[1:5], 'little')])
 
   @property
   def stdout(self):
@@ -169,6 +169,7 @@ def _count_file_operations(directory, phases, strike):
     if event in _FILE_EVENTS and str(args[0]).startswith(str(directory)):
       if count == strike:
         os.kill(os.getpid(), signal.SIGKILL)
+      phases[5 + count] = phases[0]
       count += 1
       phases[1:5] = count.to_bytes(4, 'little')
 
@@ -221,8 +222,12 @@ def _plant_forgetful():
   checkpoint.load_newest = forget_momentum
 
 
-# Bugs that the campaign must catch, or it is worth nothing.
-PLANTS = {'no-checksums': _plant_no_checksums, 'no-lock': _plant_no_lock, 'forgetful': _plant_forgetful}
+# Bugs that the campaign must catch, or it is worth nothing, each with the kind of trial that must.
+PLANTS = {
+  'no-checksums': (_plant_no_checksums, 'flip'),
+  'no-lock': (_plant_no_lock, 'writers'),
+  'forgetful': (_plant_forgetful, 'kill'),
+}
 
 
 class World:
@@ -230,11 +235,13 @@ class World:
 
   Args:
     directory: an empty directory.
+
+  Attributes:
     plant: a function that puts a bug into the processes, or None.
   """
 
-  def __init__(self, directory, plant=None):
-    self.directory, self._plant = directory, plant
+  def __init__(self, directory):
+    self.directory, self.plant = directory, None
     self.phases = mmap.mmap(-1, mmap.PAGESIZE)
     self.archives = directory / 'archives'
     builder.Builder.url_infos = conftest.write_archives(self.archives)
@@ -288,8 +295,8 @@ class World:
       self._keep_compiled()
       prelude()
       _mark_phases(self.phases)
-      if self._plant:
-        self._plant()
+      if self.plant:
+        self.plant()
       sys.argv = ['launch.py', *arguments, f'--workdir={trial / workdir}']
       runpy.run_path(str(conftest.ROOT / 'launch.py'), run_name='__main__')
 
@@ -301,8 +308,8 @@ class World:
     def run():
       os.environ['TFDS_DATA_DIR'] = str(trial / 'data')
       os.chdir(trial)
-      if self._plant:
-        self._plant()
+      if self.plant:
+        self.plant()
       sys.argv = [module, *arguments]
       runpy.run_module(f'digits.{module}', run_name='__main__')
 
@@ -314,8 +321,8 @@ class World:
     """What a function returns in a fork: JSON."""
 
     def run():
-      if self._plant:
-        self._plant()
+      if self.plant:
+        self.plant()
       print(json.dumps(function()))
 
     process = Process(run, trial, self.phases)
@@ -385,14 +392,16 @@ def check_sentence(process, codes=(1, 2)):
 def try_kill(world, rng):
   """SIGKILL, up to three times in a row, at random times and before random file operations."""
   empty = bool(rng.random() < 0.5)
-  trial = world.new_trial(empty)
-  struck = []
+  trial, struck = world.new_trial(empty), []
   seconds, operations = (
     (world.seconds, world.file_operations) if empty else (world.prepared_seconds, world.prepared_file_operations)
   )
-  for _ in range(rng.integers(1, 4)):
+  num_kills = rng.integers(1, 4)
+  while len(struck) < num_kills:
     if rng.random() < 0.5:
-      process = world.launch(trial, strike=int(rng.integers(operations)))
+      phase = _choose(rng, sorted(set(operations)))  # Each alike, however short it is.
+      strike = _choose(rng, [number for number, at in enumerate(operations) if at == phase])
+      process = world.launch(trial, strike=strike)
       process.wait()
       phase = process.phase
     else:
@@ -404,8 +413,12 @@ def try_kill(world, rng):
       struck.append(phase)
     elif process.code:
       raise LostError(f'it failed after kills in {struck}: {process.stderr.strip()[-300:]}')
+    elif struck:
+      break
+    else:  # It was done before.
+      trial = world.new_trial(empty)
   world.finish(trial, f'kills in {struck}')
-  return Verdict('recovered', tuple(struck) or ('not struck',))
+  return Verdict('recovered', tuple(struck))
 
 
 def try_term(world, rng):
@@ -791,41 +804,43 @@ KINDS = {
 }
 
 
-def run_campaign(kinds, trials, seed, plant=None, first=0):
-  """Runs the trials of each kind.
+def run_trials(world, kind, numbers, seed):
+  """Runs trials of a kind.
 
   Returns:
-    dict by kind of trials, lost, and counts of outcomes and of where the faults struck; and a list of what was lost.
+    dict of trials, lost, seed, seconds, and counts of outcomes and of where the faults struck.
   """
-  report, losses = {}, []
-  with tempfile.TemporaryDirectory(prefix='faults') as directory:
-    world = World(pathlib.Path(directory), plant)
-    for kind in kinds:
-      outcomes, struck = collections.Counter(), collections.Counter()
-      start = time.monotonic()
-      for number in range(first, first + trials):
-        rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
-        try:
-          verdict = KINDS[kind](world, rng)
-          outcomes[verdict.outcome] += 1
-          struck.update(verdict.struck)
-        except LostError as error:
-          losses.append(f'{kind}, trial {number}: {error}')
-          outcomes['lost'] += 1
-          print(f'LOST {losses[-1]}', file=sys.stderr, flush=True)
-        for path in pathlib.Path(directory).glob('trial*'):
-          shutil.rmtree(path)
-        if sys.stderr.isatty() or number % 10 == 9:
-          print(f'{kind}: {number + 1 - first} of {trials}, {outcomes["lost"]} lost', file=sys.stderr, flush=True)
-      report[kind] = {
-        'trials': trials,
-        'lost': outcomes['lost'],
-        'seed': seed,
-        'outcomes': dict(sorted(outcomes.items())),
-        'struck': dict(sorted(struck.items())),
-        'seconds': round(time.monotonic() - start),
-      }
-  return report, losses
+  outcomes, struck = collections.Counter(), collections.Counter()
+  start = time.monotonic()
+  for number in numbers:
+    try:
+      verdict = KINDS[kind](world, np.random.default_rng([seed, list(KINDS).index(kind), number]))
+      outcomes[verdict.outcome] += 1
+      struck.update(verdict.struck)
+    except LostError as error:
+      outcomes['lost'] += 1
+      print(f'LOST {kind}, trial {number}: {error}', file=sys.stderr, flush=True)
+    for path in world.directory.glob('trial*'):
+      shutil.rmtree(path)
+    if number % 10 == 9:
+      print(f'{kind}: trial {number} done, {outcomes["lost"]} lost', file=sys.stderr, flush=True)
+  return {
+    'trials': len(numbers),
+    'lost': outcomes['lost'],
+    'seed': seed,
+    'outcomes': dict(sorted(outcomes.items())),
+    'struck': dict(sorted(struck.items())),
+    'seconds': round(time.monotonic() - start),
+  }
+
+
+def catch(world, plant, seed):
+  """Whether the trials of its kind find a planted bug: the number of them that it took, or None."""
+  world.plant, kind = PLANTS[plant]
+  for number in range(30):
+    if run_trials(world, kind, [number], seed)['lost']:
+      return number + 1
+  return None
 
 
 def format_table(report):
@@ -842,25 +857,35 @@ def _count_words(counts):
 
 
 def main():
-  """Runs the command; exit code 1 if anything was lost."""
+  """Runs the command; exit code 1 if anything was lost, or a planted bug not caught."""
   parser = argparse.ArgumentParser(prog='python -m tests.faults', description=__doc__)
   parser.add_argument('--trials', type=int, default=10, help='of each kind; default: 10')
   parser.add_argument('--first', type=int, default=0, help='number of the first trial, to repeat one')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--kind', action='append', choices=KINDS, help='may be repeated; default: all')
-  parser.add_argument('--plant', choices=PLANTS, help='a bug that the campaign must catch')
+  parser.add_argument('--plant', choices=PLANTS, help='put a bug into the runs: the exit code must be 1')
+  parser.add_argument(
+    '--catch', action='append', default=[], choices=PLANTS, help='after all, try whether it is caught'
+  )
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='add the figures to this file')
   args = parser.parse_args()
-  report, losses = run_campaign(
-    args.kind or list(KINDS), args.trials, args.seed, args.plant and PLANTS[args.plant], args.first
-  )
+  report = {}
+  with tempfile.TemporaryDirectory(prefix='faults') as directory:
+    world = World(pathlib.Path(directory))
+    world.plant = PLANTS[args.plant][0] if args.plant else None
+    for kind in args.kind or KINDS:
+      report[kind] = run_trials(world, kind, range(args.first, args.first + args.trials), args.seed)
+    caught = {plant: catch(world, plant, args.seed) for plant in args.catch}
   print(format_table(report))
+  for plant, number in caught.items():
+    print(f'{plant}: ' + (f'caught in trial {number} of {PLANTS[plant][1]}' if number else 'NOT caught'))
   if args.json:
-    known = json.loads(args.json.read_text()) if args.json.exists() else {'kinds': {}}
+    known = json.loads(args.json.read_text()) if args.json.exists() else {'kinds': {}, 'caught': {}}
     known['kinds'].update(report)
+    known['caught'].update(caught)
     known['versions'] = results_lib.versions()
     args.json.write_text(json.dumps(known, indent=2) + '\n')
-  sys.exit(bool(losses))
+  sys.exit(None in caught.values() or any(row['lost'] for row in report.values()))
 
 
 if __name__ == '__main__':
