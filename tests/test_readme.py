@@ -73,6 +73,21 @@ def test_a_configs_header_is_that_of_its_committed_run(model):
   assert single['test']['examples'] == 10_000
 
 
+FAULTS = json.loads((conftest.ROOT / 'results' / 'faults.json').read_text())
+
+
+def test_reliability_is_that_of_the_committed_campaign():
+  rows = re.findall(r'^\| `(\w+)`: .* \| (\d+) \| (\d+) \|$', README, re.MULTILINE)
+  kinds = FAULTS['kinds']
+  assert {kind: (int(trials), int(lost)) for kind, trials, lost in rows} == {
+    kind: (row['trials'], row['lost']) for kind, row in kinds.items()
+  }
+  for row in kinds.values():
+    assert sum(row['outcomes'].values()) == row['trials']
+    assert row['outcomes'].get('lost', 0) == row['lost']
+  assert all(FAULTS['caught'].values())
+
+
 def test_requirements_are_those_of_the_package():
   import tomllib
 
