@@ -1,6 +1,7 @@
 """The side of this project: the pieces that `launch.py` uses, on data that is ready."""
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
@@ -13,6 +14,7 @@ from benchmarks import protocol
 import digits
 from digits import devices
 from digits import loop
+from digits import population
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -129,6 +131,15 @@ class Peer:
       'seconds': time.perf_counter() - compiled,
       'max_rss': protocol.max_rss(),
     }
+
+  def seeds(self, model, num_seeds):
+    """Trains a population for an epoch and validates it."""
+    devices.use_all_cores()
+    recipe = digits.load_config(_CONFIGS / f'{model}.py', epochs=1)
+    members = population.train_population(
+      [dataclasses.replace(recipe, seed=seed) for seed in range(num_seeds)], self._dataset
+    )
+    yield {'seconds': num_seeds * members[0].seconds['train'], 'max_rss': protocol.max_rss()}
 
   def describe(self):
     """Names the versions and the device."""

@@ -210,7 +210,7 @@ def _train(config, workdir, dataset, watch):
         look_start = time.monotonic()
         carry = advance(carry, train_split, order, step - epoch_start, target - epoch_start)
         metrics = carry.window.compute()  # The one place where the host waits for the device.
-        steps_per_look = pace(target - step, time.monotonic() - look_start)
+        steps_per_look = pace(steps_per_look, target - step, time.monotonic() - look_start)
         step = target
         _refuse_non_finite(carry, rate_at, workdir)
         progress.update(step, metrics)
@@ -313,24 +313,17 @@ def compile_steps(config, carry, split, order, *, model, optimizer):
     A function `(carry, split, order, start, stop) -> carry` that trains on batches `start` to `stop` of an epoch. It
     takes over the arrays of the carry it is given.
   """
+  jit = functools.partial(jax.jit, donate_argnums=0, compiler_options=devices.compiler_options())
+  many = jit(functools.partial(run_steps, model=model, optimizer=optimizer))
+  many = many.trace(carry, split, order, np.int32(0), np.int32(1))
   # XLA's CPU backend runs a convolution inside a loop on one thread, and far slower than the same outside of it.
-  convolves_on_cpu = config.model == 'cnn' and jax.default_backend() == 'cpu'
-  step_loop = ('host' if convolves_on_cpu else 'device') if config.step_loop == 'auto' else config.step_loop
-  if step_loop == 'device':
-    steps = jax.jit(
-      functools.partial(run_steps, model=model, optimizer=optimizer),
-      donate_argnums=0,
-      compiler_options=devices.compiler_options(),
-    )
-    compiled = steps.lower(carry, split, order, np.int32(0), np.int32(1)).compile()
+  slow_in_loop = jax.default_backend() == 'cpu' and 'conv_general_dilated' in str(many.jaxpr)
+  if config.step_loop == 'device' or (config.step_loop == 'auto' and not slow_in_loop):
+    compiled = many.lower().compile()
     return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
 
-  one_step = jax.jit(
-    functools.partial(run_step, model=model, optimizer=optimizer),
-    donate_argnums=0,
-    compiler_options=devices.compiler_options(),
-  )
-  compiled = one_step.lower(carry, split, order, np.int32(0)).compile()
+  one = jit(functools.partial(run_step, model=model, optimizer=optimizer))
+  compiled = one.lower(carry, split, order, np.int32(0)).compile()
 
   def advance(carry, split, order, start, stop):
     for index in range(start, stop):
@@ -353,9 +346,9 @@ def _load_newest(workdir, carry):
   return newest
 
 
-def pace(steps_done, seconds):
-  """How many steps to do until the next look at the device."""
-  return max(1, min(2 * steps_done, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
+def pace(steps_per_look, steps_done, seconds):
+  """How many steps to do until the next look at the device: at most twice what was planned for the last one."""
+  return max(1, min(2 * steps_per_look, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
 
 
 def check_batch_size(config, dataset):

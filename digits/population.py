@@ -191,7 +191,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
           look_start = time.monotonic()
           carry = train_to(carry, order, hyper, train_split, step - epoch_start, target - epoch_start)
           windows = members_of(carry.window)  # Waits for the device.
-          steps_per_look = loop.pace(target - step, time.monotonic() - look_start)
+          steps_per_look = loop.pace(steps_per_look, target - step, time.monotonic() - look_start)
           step = target
           progress.update(step, windows[0].compute())
           if stop_requested.is_set():
