@@ -15,6 +15,7 @@ import digits
 from digits import devices
 from digits import loop
 from digits import population
+from digits import steps
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -31,20 +32,20 @@ class Trainer:
   def __init__(self, model, split, **overrides):
     self.config = digits.load_config(_CONFIGS / f'{model}.py', **overrides)
     self.model = self.config.make_model()
-    num_images, batch_size = len(split.label), self.config.batch_size
-    self.num_steps = -(-num_images // batch_size)
+    self.num_steps = -(-len(split.label) // self.config.batch_size)
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
-    rng_init, rng_shuffle = jax.random.split(jax.random.key(self.config.seed))
-    init = functools.partial(loop.init_carry, model=self.model, optimizer=optimizer)
+    init = functools.partial(steps.init_carry, model=self.model, optimizer=optimizer)
+    rng_init, _ = steps.split_seed(self.config.seed)
     self._carry = jax.jit(init, compiler_options=devices.compiler_options())(rng_init)
-    self._split = jax.device_put(split)
-    self._make_order = jax.jit(
-      lambda epoch: digits.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_images, batch_size)
+    self._training = steps.InMemory(
+      self.config,
+      split,
+      self._carry,
+      devices.make_data_mesh(self.config.batch_size, requested=1),
+      model=self.model,
+      optimizer=optimizer,
     )
     self._epoch = 0
-    self._advance = loop.compile_steps(
-      self.config, self._carry, self._split, self._make_order(0), model=self.model, optimizer=optimizer
-    )
 
   @property
   def params(self):
@@ -53,8 +54,8 @@ class Trainer:
 
   def train_epoch(self, num_steps=None):
     """Trains for an epoch, or its first `num_steps`, and waits for the device."""
-    order = self._make_order(self._epoch)
-    self._carry = self._advance(self._carry, self._split, order, 0, num_steps or self.num_steps)
+    start = self._epoch * self.num_steps
+    self._carry = self._training.advance(self._carry, start, start + (num_steps or self.num_steps))
     jax.block_until_ready(self._carry)
     self._epoch += num_steps is None
 

@@ -5,6 +5,7 @@ import json
 import platform
 
 from digits import devices
+from digits import distributed
 from digits import errors
 from digits import files
 
@@ -25,6 +26,8 @@ def versions():
 def write_results(workdir, results):
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
   results = results | {'device': devices.device_name(), 'versions': versions()}
+  if not distributed.is_main():
+    return results
   with files.replace_atomically(workdir / 'results.json') as file:
     file.write((json.dumps(results, indent=2, allow_nan=False) + '\n').encode())
   return results

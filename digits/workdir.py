@@ -4,6 +4,7 @@ import contextlib
 import json
 
 from digits import config as config_lib
+from digits import distributed
 from digits import errors
 from digits import files
 from digits import results as results_lib
@@ -26,14 +27,19 @@ def finished_results(config, workdir):
 
 @contextlib.contextmanager
 def claim(config, workdir):
-  """Makes the workdir, keeps other processes out of it, and writes the config that it is of.
+  """Makes the workdir, keeps other runs out of it, and writes the config that it is of.
+
+  Of the processes of one run the main one does that, and the others wait for it.
 
   Raises:
-    DigitsError: another process works in it.
+    DigitsError: another run works in it.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  with files.lock(workdir / '.lock'):
-    write_config(config, workdir)
+  with contextlib.ExitStack() as stack:
+    if distributed.is_main():
+      workdir.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(files.lock(workdir / '.lock'))
+      write_config(config, workdir)
+    distributed.wait_for_all('claim')
     yield
 
 
@@ -55,13 +61,8 @@ def _refuse_other_config(config, workdir):
     raise errors.DigitsError(
       f'{path} is damaged: delete it if you know that the run is of this config, or choose another --workdir.'
     ) from error
-  wanted = config_lib.to_dict(config)
-  different = [
-    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
-    for name in sorted(saved.keys() | wanted.keys())
-    if name != 'data_dir' and saved.get(name) != wanted.get(name)
-  ]
+  different = config_lib.describe_difference(saved, config_lib.to_dict(config))
   if different:
     raise errors.UsageError(
-      f'{workdir} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
+      f'{workdir} holds the run of another config ({different}): choose another --workdir, or delete it.'
     )
