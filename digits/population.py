@@ -32,6 +32,7 @@ from digits import metrics as metrics_lib
 from digits import optim
 from digits import signals
 from digits import step as step_lib
+from digits import steps
 from digits import workdir as workdir_lib
 
 # The config fields in which the members of a population may differ; to the compiled program they are arrays.
@@ -62,8 +63,8 @@ class Member(NamedTuple):
 
   config: config_lib.TrainConfig
   history: list
-  carry: loop.Carry
-  best: loop.Carry
+  carry: steps.Carry
+  best: steps.Carry
   failed_step: int
   seconds: dict
 
@@ -129,16 +130,15 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     return optim.make_optimizer(schedule, hyper.momentum, config.nesterov, hyper.weight_decay, config.clip_norm)
 
   def init(hyper):
-    rng_init, _ = loop.split_seed(hyper.seed)
-    return loop.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
+    rng_init, _ = steps.split_seed(hyper.seed)
+    return steps.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
 
   def make_order(hyper, epoch):
-    _, rng_shuffle = loop.split_seed(hyper.seed)
-    return data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size)
+    return steps.epoch_order(epoch, seed=hyper.seed, num_examples=num_train, batch_size=config.batch_size)
 
   def train_member(member, split, start, stop):
     carry, order, hyper = member
-    return loop.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
+    return steps.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
 
   def evaluate(params, batch):
     return step_lib.eval_step(params, batch, model=model)
@@ -191,7 +191,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
           look_start = time.monotonic()
           carry = train_to(carry, order, hyper, train_split, step - epoch_start, target - epoch_start)
           windows = members_of(carry.window)  # Waits for the device.
-          steps_per_look = loop.pace(target - step, time.monotonic() - look_start)
+          steps_per_look = loop.pace(steps_per_look, target - step, time.monotonic() - look_start)
           step = target
           progress.update(step, windows[0].compute())
           if stop_requested.is_set():

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 
 from digits import devices
+from digits import distributed
 from digits import documents
 
 # What the models are measured against: accuracy as a fraction, loss in nats, on the 10,000 test images of MNIST.
@@ -22,7 +23,10 @@ def versions():
 
 def write_results(workdir, results):
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
-  return documents.write(workdir / 'results.json', results | {'device': devices.device_name(), 'versions': versions()})
+  results = results | {'device': devices.device_name(), 'versions': versions()}
+  if not distributed.is_main():
+    return documents.seal(results)
+  return documents.write(workdir / 'results.json', results)
 
 
 def read_results(workdir):

@@ -192,11 +192,23 @@ def summarize(config, trials, runs):
 
 
 def _command(config, values):
-  """The launch command of a recipe: the config file of its model, with every field that differs from it."""
-  recipe = config_lib.to_dict(config.make_train_config('recipe', config.recipe, **values))
-  changed = values | {'dataset': recipe['dataset'], 'num_validation': recipe['num_validation']}
-  flags = [f'--config.{name}={value}' for name, value in changed.items()]
-  return shlex.join(['python', 'launch.py', f'--config=configs/{recipe["model"]}.py', '--workdir=runs/best', *flags])
+  """The launch command of a recipe: the config file of its model, the searched fields, and all that differ from it."""
+  recipe = config.make_train_config('recipe', config.recipe, **values)
+  path = pathlib.Path('configs', f'{recipe.model}.py')
+  shipped = _flatten(config_lib.to_dict(config_lib.load_config(path))) if path.exists() else {}
+  flags = [
+    f'--config.{name}={tuple(value) if isinstance(value, list) else value}'
+    for name, value in _flatten(config_lib.to_dict(recipe)).items()
+    if name in values or (name not in ('experiment', 'model', 'seed') and value != shipped.get(name))
+  ]
+  return shlex.join(['python', 'launch.py', f'--config={path}', '--workdir=runs/best', *flags])
+
+
+def _flatten(fields, prefix=''):
+  flat = {}
+  for name, value in fields.items():
+    flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
+  return flat
 
 
 def format_table(results):

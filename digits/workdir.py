@@ -5,6 +5,7 @@ import itertools
 import logging
 
 from digits import config as config_lib
+from digits import distributed
 from digits import documents
 from digits import errors
 from digits import files
@@ -44,19 +45,24 @@ def finished_results(config, workdir):
 
 @contextlib.contextmanager
 def claim(config, workdir):
-  """Makes the workdir, keeps other processes out of it, and writes the config that it is of.
+  """Makes the workdir, keeps other runs out of it, and writes the config that it is of.
+
+  Of the processes of one run the main one does that, and the others wait for it.
 
   Raises:
-    UsageError: another process has written another config meanwhile.
-    DigitsError: another process works in it.
+    UsageError: another run has written another config meanwhile.
+    DigitsError: another run works in it.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  with files.lock(workdir / '.lock'):
-    with contextlib.suppress(errors.DamagedError):
-      saved = read_config(workdir)
-      if saved is not None:
-        refuse_other_config(config, saved, workdir)
-    write_config(config, workdir)
+  with contextlib.ExitStack() as stack:
+    if distributed.is_main():
+      workdir.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(files.lock(workdir / '.lock'))
+      with contextlib.suppress(errors.DamagedError):
+        saved = read_config(workdir)
+        if saved is not None:
+          refuse_other_config(config, saved, workdir)
+      write_config(config, workdir)
+    distributed.wait_for_all('claim')
     yield
 
 
@@ -76,28 +82,18 @@ def read_config(workdir):
 
 
 def refuse_other_config(config, saved, where):
-  """Raises UsageError if a config differs from a saved one in more than where the data lies.
+  """Raises UsageError if a config describes another run than a saved one.
 
   Args:
     config: a config.
     saved: the dict that another was saved as.
     where: the directory of the latter, for people.
   """
-  different = config_differences(config, saved)
+  different = config_lib.describe_difference(saved, config_lib.to_dict(config))
   if different:
     raise errors.UsageError(
-      f'{where} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
+      f'{where} holds the run of another config ({different}): choose another --workdir, or delete it.'
     )
-
-
-def config_differences(config, saved):
-  """What differs between a config and the dict that another was saved as, but for where the data lies: list of str."""
-  wanted = config_lib.to_dict(config)
-  return [
-    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
-    for name in sorted(saved.keys() | wanted.keys())
-    if name != 'data_dir' and saved.get(name) != wanted.get(name)
-  ]
 
 
 def refuse_links(workdir):

@@ -47,6 +47,7 @@ from digits import files
 from digits import loop
 from digits import prediction  # noqa: F401
 from digits import results as results_lib
+from digits import steps
 from digits import workdir as workdir_lib
 from digits.data import arrays
 from digits.data import prepare  # noqa: F401
@@ -194,7 +195,7 @@ def _mark_phases(phases):
   mark(data, 'load_dataset', 'prepare data')
   mark(arrays, '_write_cache', 'write cache')
   mark(loop, '_train', 'train')
-  mark(loop, 'compile_steps', 'compile')
+  mark(steps.InMemory, '__init__', 'compile')
   mark(loop, 'evaluate_split', 'evaluate')
   mark(checkpoint.Checkpoints, 'save', 'save checkpoint')
   mark(results_lib, 'write_results', 'write results')
@@ -335,12 +336,12 @@ class World:
 
     def read():
       config = config_lib.from_dict(workdir_lib.read_config(workdir))
-      steps = checkpoint.list_steps(workdir / 'checkpoints')
+      kept = checkpoint.list_steps(workdir / 'checkpoints')
       results = results_lib.read_results(workdir)
       for name in ('seconds', 'sha256', 'metrics_sha256'):
         del results[name]
       template = loop.carry_template(config)
-      trees = [checkpoint.load(workdir / 'checkpoints', step, template).tree for step in (steps[-1], results['step'])]
+      trees = [checkpoint.load(workdir / 'checkpoints', step, template).tree for step in (kept[-1], results['step'])]
       records = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
       return {
         'config': config_lib.to_dict(config),
@@ -348,7 +349,7 @@ class World:
           {jax.tree_util.keystr(path): hashlib.sha256(leaf.tobytes()).hexdigest() for path, leaf in leaves}
           for leaves in (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in trees)
         ],
-        'steps': steps,
+        'steps': kept,
         'results': results,
         'metrics.jsonl': [{name: record[name] for name in record if name != 'seconds'} for record in records],
         'files': sorted(path.name for path in workdir.iterdir() if not path.name.startswith('events.')),
@@ -449,8 +450,7 @@ def try_flip(world, rng):
   """One flipped bit in a checkpoint: it is named, and the newest good one loads exactly."""
   trial = world.new_trial()
   shutil.copytree(world.reference / 'checkpoints', trial / 'run' / 'checkpoints')
-  steps = world.end['steps']
-  step = steps[rng.integers(len(steps))]
+  step = _choose(rng, world.end['steps'])
   path = _choose(rng, [path for path in _files_of(trial / 'run' / 'checkpoints' / str(step)) if path.stat().st_size])
   _flip(rng, path)
 
