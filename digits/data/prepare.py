@@ -45,8 +45,9 @@ def prepare_and_decode(name, data_dir):
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   directory = data_dir / (mnist.Builder.name if name == 'mnist' else name)
-  for half in directory.glob('incomplete.*'):  # What TFDS leaves when it is killed.
-    shutil.rmtree(half)
+  if name == 'mnist':  # Elsewhere another program may be preparing.
+    for half in directory.glob('incomplete.*'):  # What TFDS leaves when it is killed.
+      shutil.rmtree(half)
   prepared = [path for path in directory.iterdir() if path.is_dir()]
   _logger.info('%s %s in %s.', 'Decoding' if prepared else 'Preparing', name, directory)
   try:
