@@ -115,7 +115,8 @@ def _write(rng, digits, condition, scale, slant):
 def photograph(rng, ink):
   """A picture uint8[H, W] of ink float32[H, W] on paper: some brightness, uneven light, blur and noise."""
   height, width = ink.shape
-  light = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, width) + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, height)[:, None]
+  light = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, width)
+  light = light + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, height)[:, None]
   image = rng.uniform(140, 235) * light * (1 - rng.uniform(0.4, 0.9) * ndimage.gaussian_filter(ink, 0.5))
   return np.clip(image + rng.normal(0, rng.uniform(1, 6), ink.shape), 0, 255).astype(np.uint8)
 

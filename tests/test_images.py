@@ -113,7 +113,8 @@ def test_scale_place_polarity_brightness_and_rotation_do_not_change_the_answer(m
   rng = np.random.default_rng(0)
   digits = mnist.test.image[:150]
   before = _answers(quick_run, digits)
-  after = _answers(quick_run, images.prepare([decode.decode(handwriting.paste(rng, digit[..., 0])) for digit in digits]))
+  pasted = [decode.decode(handwriting.paste(rng, digit[..., 0])) for digit in digits]
+  after = _answers(quick_run, images.prepare(pasted))
   assert (before == after).mean() >= 0.95
 
 

@@ -2,12 +2,17 @@
 
 import json
 import re
+import shlex
 import statistics
 
 import conftest
+import numpy as np
 import pytest
 
+import digits
 from digits import config as config_lib
+from digits import export
+from digits import step as step_lib
 
 README = (conftest.ROOT / 'README.md').read_text()
 
@@ -21,6 +26,22 @@ def test_the_lines_for_a_notebook_run(prepared_data_dir, monkeypatch, capsys):
     code = code.replace(old, new)
   exec(compile(code, 'README.md', 'exec'), {})
   assert "'examples': 100" in capsys.readouterr().out
+
+
+def test_a_model_taken_along_runs(tiny_config, tmp_path, monkeypatch):
+  section = README.split('## Take a model along')[1].split('\n## ')[0]
+  (command,) = re.findall(r'^python -m digits\.export (.*)$', section, re.MULTILINE)
+  (code,) = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+  monkeypatch.chdir(tmp_path)
+  digits.run(tiny_config('cnn', epochs=1), 'runs/cnn')
+  monkeypatch.setattr('sys.argv', ['export', *shlex.split(command)])
+  export.main()
+  assert 'digits' not in code
+  names = {}
+  exec(compile(code, 'README.md', 'exec'), names)
+  run = digits.load_run('runs/cnn')
+  expected = step_lib.apply_model(run.model, run.params, np.zeros((2, 28, 28, 1), np.uint8))
+  np.testing.assert_allclose(names['logits'], expected, atol=1e-5)
 
 
 def test_files_named_in_the_readme_exist():
