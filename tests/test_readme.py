@@ -94,6 +94,22 @@ def test_a_configs_header_is_that_of_its_committed_run(model):
   assert single['test']['examples'] == 10_000
 
 
+def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements():
+  answers = json.loads((conftest.ROOT / 'results' / 'handwriting.json').read_text())['answers']
+  conditions = json.loads((conftest.ROOT / 'results' / 'reading.json').read_text())['conditions']
+  right = {name: f'{counts["right"] / counts["strings"]:.1%}'.replace('%', ' %') for name, counts in conditions.items()}
+  text = ' '.join(README.split())
+  assert answers['images'] == 10_000
+  assert min(counts['strings'] for counts in conditions.values()) >= 500
+  for sentence in (
+    f'is {100 * answers["accuracy"]:.2f} % as they are and {100 * answers["accuracy_prepared"]:.2f} % through the',
+    f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay when',
+    f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
+    f'with digits that touch {right["touching"]} (',
+  ):
+    assert sentence in text
+
+
 def test_requirements_are_those_of_the_package():
   import tomllib
 
