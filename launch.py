@@ -9,10 +9,15 @@ from ml_collections import config_flags
 
 from digits import cli
 from digits import config as config_lib
+from digits import distributed
 from digits import errors
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The recipe, such as configs/cnn.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files; runs/NAME of the config if not given.')
+
+_COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where several train one model.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 EXPERIMENTS = {
   'train': 'digits.loop',
@@ -30,7 +35,8 @@ def main():
   workdir = f'runs/{name}' if _WORKDIR.value is None else _WORKDIR.value
   if not workdir:
     raise errors.UsageError('--workdir is empty: name a directory.')
-  importlib.import_module(EXPERIMENTS[config.experiment]).run(config, workdir)
+  with distributed.session(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+    importlib.import_module(EXPERIMENTS[config.experiment]).run(config, workdir)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """The side of this project: the pieces that `launch.py` uses, on data that is ready."""
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
@@ -11,7 +12,10 @@ import numpy as np
 
 from benchmarks import protocol
 import digits
+from digits import devices
 from digits import loop
+from digits import population
+from digits import steps
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -28,20 +32,20 @@ class Trainer:
   def __init__(self, model, split, **overrides):
     self.config = digits.load_config(_CONFIGS / f'{model}.py', **overrides)
     self.model = self.config.make_model()
-    num_images, batch_size = len(split.label), self.config.batch_size
-    self.num_steps = -(-num_images // batch_size)
+    self.num_steps = -(-len(split.label) // self.config.batch_size)
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
-    rng_init, rng_shuffle = jax.random.split(jax.random.key(self.config.seed))
-    init = functools.partial(loop.init_carry, model=self.model, optimizer=optimizer)
-    self._carry = jax.jit(init, compiler_options=loop.compiler_options())(rng_init)
-    self._split = jax.device_put(split)
-    self._make_order = jax.jit(
-      lambda epoch: digits.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_images, batch_size)
+    init = functools.partial(steps.init_carry, model=self.model, optimizer=optimizer)
+    rng_init, _ = steps.split_seed(self.config.seed)
+    self._carry = jax.jit(init, compiler_options=devices.compiler_options())(rng_init)
+    self._training = steps.InMemory(
+      self.config,
+      split,
+      self._carry,
+      devices.make_data_mesh(self.config.batch_size, requested=1),
+      model=self.model,
+      optimizer=optimizer,
     )
     self._epoch = 0
-    self._advance = loop.compile_steps(
-      self.config, self._carry, self._split, self._make_order(0), model=self.model, optimizer=optimizer
-    )
 
   @property
   def params(self):
@@ -50,8 +54,8 @@ class Trainer:
 
   def train_epoch(self, num_steps=None):
     """Trains for an epoch, or its first `num_steps`, and waits for the device."""
-    order = self._make_order(self._epoch)
-    self._carry = self._advance(self._carry, self._split, order, 0, num_steps or self.num_steps)
+    start = self._epoch * self.num_steps
+    self._carry = self._training.advance(self._carry, start, start + (num_steps or self.num_steps))
     jax.block_until_ready(self._carry)
     self._epoch += num_steps is None
 
@@ -128,6 +132,15 @@ class Peer:
       'seconds': time.perf_counter() - compiled,
       'max_rss': protocol.max_rss(),
     }
+
+  def seeds(self, model, num_seeds):
+    """Trains a population for an epoch and validates it."""
+    devices.use_all_cores()
+    recipe = digits.load_config(_CONFIGS / f'{model}.py', epochs=1)
+    members = population.train_population(
+      [dataclasses.replace(recipe, seed=seed) for seed in range(num_seeds)], self._dataset
+    )
+    yield {'seconds': num_seeds * members[0].seconds['train'], 'max_rss': protocol.max_rss()}
 
   def describe(self):
     """Names the versions and the device."""

@@ -37,6 +37,7 @@ _TARGET_EPOCHS = 3
 # Whole batches of 128 and of 1,024 images; most of an epoch for the models that take a second for one.
 _TRAIN_IMAGES = {'softmax': 53 * 1024, 'mlp': 53 * 1024, 'cnn': 4 * 1024}
 _GROWTH = (1, 2, 4, 8)
+_SEEDS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Session:
@@ -183,13 +184,15 @@ class Session:
     self._add('From process start', f'cnn, {accuracy:.1%} test accuracy', seconds)
 
   def growth(self):
-    """Seconds and memory of an epoch of the training images repeated."""
-    for times in _GROWTH[:2] if self._quick else _GROWTH:
-      rounds = math.ceil(self._rounds / 2)
-      replies = [self._ask_fresh('digits', 'growth', model='mlp', times=times) for _ in range(rounds)]
-      for key, what, unit in (('seconds', 'epoch', 's'), ('max_rss', 'peak memory', 'bytes')):
-        values = {'digits': [reply and reply[0][key] for reply in replies]}
-        self._add('Growth with the data, mlp', f'{times} times, {what}', values, unit=unit)
+    """Seconds and memory of an epoch of the training images repeated, and of many seeds at once."""
+    scales = {'data': ('growth', 'times', _GROWTH), 'seeds': ('seeds', 'num_seeds', _SEEDS)}
+    for scale, (measure, argument, numbers) in scales.items():
+      for number in numbers[:2] if self._quick else numbers:
+        rounds = math.ceil(self._rounds / 2)
+        replies = [self._ask_fresh('digits', measure, model='mlp', **{argument: number}) for _ in range(rounds)]
+        for key, what, unit in (('seconds', 'epoch', 's'), ('max_rss', 'peak memory', 'bytes')):
+          values = {'digits': [reply and reply[0][key] for reply in replies]}
+          self._add(f'Growth with the {scale}, mlp', f'{number} times, {what}', values, unit=unit)
 
 
 def cnn_share_of_peak(rows):

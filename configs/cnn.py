@@ -36,4 +36,7 @@ def get_config():
   config.dtype = 'float32'
   config.step_loop = 'auto'
   config.log_every_steps = 100
+  config.loader = 'memory'
+  config.loader_workers = 0
+  config.mesh = ml_collections.ConfigDict({'data': 0})
   return config

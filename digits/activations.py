@@ -9,13 +9,13 @@ import optax
 
 from digits import compare
 from digits import data
+from digits import devices
 from digits import files
-from digits import loop
 from digits import metrics as metrics_lib
-from digits import population
 from digits import results as results_lib
 from digits import runs as runs_lib
 from digits import step as step_lib
+from digits import workdir as workdir_lib
 
 # An activation whose magnitude is below this counts as zero; only ReLU's are exactly so.
 _ZERO = 1e-6
@@ -37,24 +37,18 @@ def run(config, workdir):
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
-    loop.refuse_other_config(config, workdir)
-    results = results_lib.read_results(workdir)
+    results = workdir_lib.finished_results(config, workdir)
     if results is None:
-      population.use_all_cores()
-      loop.check_devices()
+      devices.use_all_cores()
+      devices.check_devices()
       dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-      workdir.mkdir(parents=True, exist_ok=True)
-      with files.lock(workdir / '.lock'):
-        loop.write_config(config, workdir)
+      with workdir_lib.claim(config, workdir):
         compare.train_all(config, workdir, dataset, make_probe=make_probe)
-        results = summarize(config, workdir) | {
-          'device': results_lib.device_name(),
-          'versions': results_lib.versions(),
-        }
+        results = summarize(config, workdir)
         from digits import study_figures  # Matplotlib takes a second to import.
 
         study_figures.save_activations(results, workdir / 'figures')
-        results_lib.write_results(workdir, results)
+        results = results_lib.write_results(workdir, results)
   print(format_findings(results))
   return results
 

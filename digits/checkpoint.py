@@ -17,6 +17,7 @@ from flax import serialization
 import jax
 import numpy as np
 
+from digits import distributed
 from digits import errors
 from digits import files
 
@@ -140,9 +141,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     }
     self._needed[step] = self._needs(record)
     try:
-      files.check_room(self.directory, sum(leaf.nbytes for leaf in leaves.values()))
+      if distributed.is_main():
+        files.check_room(self.directory, sum(leaf.nbytes for leaf in leaves.values()))
       self._checkpointer.save(step, state, force=True, custom_metadata=full_record)
-      _write_manifest(self.directory / str(step))
+      if distributed.is_main():
+        _write_manifest(self.directory / str(step))
+      distributed.wait_for_all('save')
     except (OSError, RuntimeError, ValueError) as error:  # A full disk is any of these, by who sees it first.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
       raise errors.DigitsError(
@@ -178,10 +182,13 @@ def load_newest(directory, template, needs=lambda record: None):
 
 
 def delete_after(directory, step):
-  """Deletes the steps after `step`: a run that goes back writes them again."""
-  for later in list_steps(directory):
-    if later > step:
-      shutil.rmtree(pathlib.Path(directory) / str(later))
+  """Deletes the steps after `step`, once every process has seen them: a run that goes back writes them again."""
+  distributed.wait_for_all('load')
+  if distributed.is_main():
+    for later in list_steps(directory):
+      if later > step:
+        shutil.rmtree(pathlib.Path(directory) / str(later))
+  distributed.wait_for_all('delete')
 
 
 def _flatten(tree):

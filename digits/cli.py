@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 
@@ -95,4 +96,6 @@ def _interrupt(signal_number, frame):
 
 def _fail(message, exit_code):
   print(f'error: {message}', file=sys.stderr, flush=True)
+  if 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized():
+    os._exit(exit_code)  # An orderly exit would wait for the other processes, of which one may be gone.
   sys.exit(exit_code)

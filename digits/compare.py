@@ -9,12 +9,14 @@ import numpy as np
 
 from digits import comparison as comparison_lib
 from digits import data
+from digits import devices
 from digits import files
 from digits import loop
 from digits import population
 from digits import results as results_lib
 from digits import runs as runs_lib
 from digits import step as step_lib
+from digits import workdir as workdir_lib
 
 _logger = logging.getLogger(__name__)
 
@@ -37,25 +39,18 @@ def run(config, workdir):
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
-    loop.refuse_other_config(config, workdir)
-    results = results_lib.read_results(workdir)
+    results = workdir_lib.finished_results(config, workdir)
     if results is None:
-      population.use_all_cores()
-      loop.check_devices()
+      devices.use_all_cores()
+      devices.check_devices()
       dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-      workdir.mkdir(parents=True, exist_ok=True)
-      with files.lock(workdir / '.lock'):
-        loop.write_config(config, workdir)
+      with workdir_lib.claim(config, workdir):
         train_all(config, workdir, dataset)
         comparison = load_comparison(config, workdir, dataset)
-        results = comparison_lib.summarize(comparison) | {
-          'device': results_lib.device_name(),
-          'versions': results_lib.versions(),
-        }
         from digits import report  # Matplotlib takes a second to import.
 
         report.write_report(comparison, workdir)
-        results_lib.write_results(workdir, results)
+        results = results_lib.write_results(workdir, comparison_lib.summarize(comparison))
   print(format_table(results))
   print(f'The report is {workdir / "report.html"}.')
   return results

@@ -38,6 +38,13 @@ def _string():
   return _field(lambda value: isinstance(value, str), 'a string')
 
 
+def _mesh(axis):
+  def check(value):
+    return isinstance(value, Mapping) and set(value) == {axis} and type(value[axis]) is int and value[axis] >= 0
+
+  return _field(check, f'{axis}, a number of devices, 0 for the default')
+
+
 def _boolean():
   return _field(lambda value: type(value) is bool, 'True or False')
 
@@ -68,6 +75,10 @@ class TrainConfig:
     step_loop: `device` for many steps in one compiled call, `host` for a call a step, `auto` for the faster one, which
       is `host` for convolutions on a CPU. Results are bit-identical for one setting, not across them.
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
+    loader: `memory` for a training split that lies on the device; `grain` to read batches while training runs.
+    loader_workers: of `grain`, processes that read; 0 for threads.
+    mesh: `data`, over how many devices a batch is spread; 0 for the default: of several processes all devices, else on
+      accelerators all for a convolutional model whose batch divides by their number, and one otherwise.
   """
 
   experiment: str = _choice('train')
@@ -90,18 +101,25 @@ class TrainConfig:
   dtype: str = _choice('float32', 'bfloat16')
   step_loop: str = _choice('auto', 'host', 'device')
   log_every_steps: int = _integer(1, _MAX_COUNT)
+  loader: str = _choice('memory', 'grain')
+  loader_workers: int = _integer(0, 256)
+  mesh: Mapping[str, int] = _mesh('data')
 
   def __post_init__(self):
     _check_fields(self)
     _check_architecture(self.model, self.architecture)
 
-  def make_model(self):
-    """The model that the config describes, unbound."""
-    return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
+  def make_model(self, *, sharded=False):
+    """The model that the config describes, unbound.
 
-
-def _is_mesh(value):
-  return isinstance(value, Mapping) and set(value) == {'seeds'} and type(value['seeds']) is int and value['seeds'] >= 0
+    Args:
+      sharded: whether batches are spread over devices. Then `auto` chooses no convolution by matrix products: their
+        axes mix images with places, so that XLA would have to gather the batch.
+    """
+    architecture = dict(self.architecture)
+    if sharded and architecture.get('convolution') == 'auto':
+      architecture['convolution'] = 'lax'
+    return models.MODELS[self.model](**architecture, dtype=self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +145,7 @@ class ManySeedsConfig:
   data_dir: str = _string()
   num_validation: int = _integer(0, _MAX_COUNT)
   population: str = _choice('auto', 'map', 'vmap', 'serial')
-  mesh: Mapping[str, int] = _field(_is_mesh, 'seeds, the number of devices, or 0 for all')
+  mesh: Mapping[str, int] = _mesh('seeds')
 
   def __post_init__(self):
     _check_fields(self)
@@ -136,9 +154,16 @@ class ManySeedsConfig:
     """The `TrainConfig` of a recipe on this experiment's data; `where` is the recipe's place, for errors."""
     shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
     try:
-      return from_dict({**recipe, 'experiment': 'train', **shared, **overrides})
+      config = from_dict({**recipe, 'experiment': 'train', **shared, **overrides})
+      for name, is_set in (('loader', config.loader != 'memory'), ('mesh', config.mesh['data'] > 1)):
+        if is_set:
+          raise errors.UsageError(
+            f'config.{name}={getattr(config, name)!r} is not allowed where many runs train together: '
+            'their data is in memory, and config.mesh.seeds spreads them over the devices.'
+          )
     except errors.UsageError as error:
       raise errors.UsageError(str(error).replace('config.', f'config.{where}.', 1)) from error
+    return config
 
   def seeds(self):
     """The seeds of the experiment."""
@@ -245,6 +270,18 @@ def from_dict(values):
 def to_dict(config):
   """The config as JSON types, so that `from_dict(to_dict(config)) == config`."""
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def describe_difference(saved, wanted):
+  """Says in which fields two configs, as from `to_dict`, describe different runs; '' where they describe the same one.
+
+  Where the data lies, and over how many devices it is spread, does not count.
+  """
+  return '; '.join(
+    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
+    for name in sorted(saved.keys() | wanted.keys())
+    if name not in ('data_dir', 'mesh') and saved.get(name) != wanted.get(name)
+  )
 
 
 def load_config(path, **overrides):

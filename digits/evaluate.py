@@ -15,12 +15,13 @@ def main():
   args = parser.parse_args()
 
   from digits import data  # Imported here, so that --help and a wrong flag answer at once.
+  from digits import devices
   from digits import errors
   from digits import loop
   from digits import runs
 
   run = runs.load_run(args.workdir)
-  loop.check_devices()
+  devices.check_devices()
   dataset = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation)
   split = getattr(dataset, args.split)
   if not len(split.label):

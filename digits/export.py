@@ -26,8 +26,8 @@ def main():
   if args.output.is_dir() or not args.output.parent.is_dir():
     raise errors.UsageError(f'--output={args.output} is not a file in a directory that exists.')
 
+  from digits import devices
   from digits import files  # Imported here, so that --help and a wrong flag answer at once.
-  from digits import loop
   from digits import model_card
   from digits import page
   from digits import prediction
@@ -39,7 +39,7 @@ def main():
     raise errors.UsageError(f'{args.workdir} holds several models: name one, as in --workdir={paths[-1]}.')
   runs = [runs_lib.load_run(path) for path in paths]
   results = [results_lib.read_results(path) for path in paths]
-  loop.check_devices()
+  devices.check_devices()
   if args.format == 'html':
     accuracies = [result and result['test']['accuracy'] for result in results]
     names = [run.config.model for run in runs]

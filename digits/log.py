@@ -47,12 +47,18 @@ class MetricsWriter(contextlib.AbstractContextManager):
     workdir: `pathlib.Path` of the run.
     history: the records of the run so far; metrics.jsonl is made to hold exactly these, so that a resumed run neither
       repeats nor misses a line, and a damaged file is mended.
+    to_disk: whether to write files; of several processes only one does.
   """
 
-  def __init__(self, workdir, history):
+  def __init__(self, workdir, history, to_disk=True):
+    self.history = list(history)
+    self._file = None
+    if to_disk:
+      self._open(workdir)
+
+  def _open(self, workdir):
     from tensorboardX import SummaryWriter  # 0.2 s to import, and only a run needs it.
 
-    self.history = list(history)
     path = workdir / 'metrics.jsonl'
     with files.replace_atomically(path) as file:
       file.writelines(_to_line(record) for record in self.history)
@@ -63,6 +69,8 @@ class MetricsWriter(contextlib.AbstractContextManager):
   def write(self, record):
     """Writes one record: a dict of `step`, `epoch`, `split` and numbers."""
     self.history.append(record)
+    if self._file is None:
+      return
     self._file.write(_to_line(record))
     self._file.flush()
     for name, value in record.items():
@@ -70,8 +78,9 @@ class MetricsWriter(contextlib.AbstractContextManager):
         self._events.add_scalar(f'{record["split"]}/{name}', value, global_step=record['step'])
 
   def __exit__(self, *exc_info):
-    self._file.close()
-    self._events.close()
+    if self._file is not None:
+      self._file.close()
+      self._events.close()
 
 
 def _to_line(record):
@@ -86,14 +95,16 @@ class Progress(contextlib.AbstractContextManager):
     total_steps: steps of the whole run.
     first_step: steps that an earlier run did.
     batch_size: images a step, for the rate.
+    visible: whether to show anything.
   """
 
-  def __init__(self, title, total_steps, first_step, batch_size):
+  def __init__(self, title, total_steps, first_step, batch_size, visible=True):
+    self._visible = visible
     self._title, self._total, self._batch_size = title, total_steps, batch_size
     self._first, self._start = first_step, time.monotonic()
     self._last_line = self._start
     self._bar = None
-    if sys.stderr.isatty():
+    if visible and sys.stderr.isatty():
       self._bar = tqdm.tqdm(
         desc=title,
         total=total_steps,
@@ -126,7 +137,8 @@ class Progress(contextlib.AbstractContextManager):
       self._bar.close()
 
   def _line(self, text):
-    print(text, file=sys.stderr, flush=True)
+    if self._visible:
+      print(text, file=sys.stderr, flush=True)
     self._last_line = time.monotonic()
 
   def _time_left(self, step):

@@ -2,120 +2,74 @@
 
 import contextlib
 import functools
-import json
 import math
-import os
 import pathlib
-import signal
-import threading
 import time
 
-from flax import struct
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
 from digits import data
+from digits import devices
+from digits import distributed
 from digits import errors
 from digits import files
+from digits import history as history_lib
 from digits import log
 from digits import metrics as metrics_lib
 from digits import optim
 from digits import results as results_lib
+from digits import signals
 from digits import step as step_lib
+from digits import steps
+from digits import workdir as workdir_lib
 
 # The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class Carry(struct.PyTreeNode):
-  """What one call of the compiled steps hands to the next, and what a checkpoint holds.
-
-  Attributes:
-    state: the `TrainState`.
-    window: `Metrics` of the steps since the last training record.
-    failed_step: int32[], the first step whose loss or gradient was not finite; -1 while there is none.
-    failed_grad_norm: float32[], the norm of that gradient.
-  """
-
-  state: step_lib.TrainState
-  window: metrics_lib.Metrics
-  failed_step: jax.Array
-  failed_grad_norm: jax.Array
+# One call of the compiled evaluation measures this many batches.
+_EVAL_BATCHES_PER_CALL = 10
 
 
-def init_carry(rng, *, model, optimizer):
-  """The carry of a run that has done nothing yet; see `init_state`."""
-  return Carry(
-    state=step_lib.init_state(rng, model=model, optimizer=optimizer),
-    window=metrics_lib.Metrics.empty(),
-    failed_step=jnp.full((), -1, jnp.int32),
-    failed_grad_norm=jnp.zeros((), jnp.float32),
-  )
+@functools.cache
+def _compile_evaluation(model):
+  """Compiles, once for a model, `(params, batches) -> metrics`; batches are stacked along a leading axis."""
+
+  def eval_steps(params, batches):
+    def body(metrics, batch):
+      return metrics.merge(step_lib.eval_step(params, batch, model=model)), None
+
+    return jax.lax.scan(body, metrics_lib.Metrics.empty(), batches)[0]
+
+  return jax.jit(eval_steps, compiler_options=devices.compiler_options())
 
 
-def run_step(carry, split, order, index, *, model, optimizer):
-  """Trains on one batch of an epoch.
-
-  Args:
-    carry: `Carry`.
-    split: `Split` on the device.
-    order: int32[steps, B], the epoch's batches, from `shuffled_order`.
-    index: int32[], which of them.
-    model: an unbound `nn.Module`.
-    optimizer: an `optax.GradientTransformation`.
-
-  Returns:
-    The next `Carry`.
-  """
-  batch = data.take_batch(split, order[index])
-  state, metrics = step_lib.train_step(carry.state, batch, model=model, optimizer=optimizer)
-  fails = (carry.failed_step < 0) & ~(jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm))
-  return Carry(
-    state=state,
-    window=carry.window.merge(metrics),
-    failed_step=jnp.where(fails, carry.state.step, carry.failed_step),
-    failed_grad_norm=jnp.where(fails, metrics.grad_norm, carry.failed_grad_norm),
-  )
-
-
-def run_steps(carry, split, order, start, stop, *, model, optimizer):
-  """Trains on the batches `start` to `stop` of an epoch in one call; see `run_step`."""
-
-  def body(index, carry):
-    return run_step(carry, split, order, index, model=model, optimizer=optimizer)
-
-  return jax.lax.fori_loop(start, stop, body, carry)
-
-
-def compiler_options():
-  """Options for `jax.jit`: on a CPU, machine code that is made sooner and runs as fast."""
-  return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-
-
-@functools.partial(jax.jit, static_argnames='model')
-def _merge_eval_step(metrics, params, batch, *, model):
-  return metrics.merge(step_lib.eval_step(params, batch, model=model))
-
-
-def evaluate_split(params, split, *, model, batch_size=500):
+def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
   """Measures a model on every example of a split, each counted once.
 
   Args:
     params: the model's parameters.
     split: `Split` of NumPy arrays.
     model: an unbound `nn.Module`.
-    batch_size: images a call; changes speed and memory only.
+    batch_size: images computed at once; changes speed and memory only.
+    mesh: the mesh that `params` are on, to spread the images over; None for one device.
 
   Returns:
     dict of accuracy, a fraction; loss, nats; and examples.
   """
-  metrics = metrics_lib.Metrics.empty()
-  for batch in data.host_batches(split, batch_size):
-    metrics = _merge_eval_step(metrics, params, batch, model=model)
-  return metrics.compute()
+  if mesh is not None:
+    batch_size += -batch_size % mesh.size
+  num_batches = min(max(math.ceil(len(split.label) / batch_size), 1), _EVAL_BATCHES_PER_CALL)
+  evaluate = _compile_evaluation(model)
+  measured = []
+  for batches in data.host_batches(split, num_batches * batch_size):
+    batches = {name: array.reshape(num_batches, batch_size, *array.shape[1:]) for name, array in batches.items()}
+    if mesh is not None:
+      batches = devices.spread(batches, mesh, axis=1)
+    measured.append(evaluate(params, batches))
+  return functools.reduce(metrics_lib.Metrics.merge, jax.device_get(measured)).compute()
 
 
 def run(config, workdir):
@@ -134,105 +88,104 @@ def run(config, workdir):
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
-    refuse_other_config(config, workdir)
-    results = results_lib.read_results(workdir)
+    results = workdir_lib.finished_results(config, workdir)
     if results is None:
       watch = log.Stopwatch()
       with watch.phase('data'):
-        check_devices()
+        devices.check_devices()
         dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
         check_batch_size(config, dataset)
-      workdir.mkdir(parents=True, exist_ok=True)
-      with files.lock(workdir / '.lock'):
-        write_config(config, workdir)
-        results = _train(config, workdir, dataset, watch)
-  print(results_lib.format_table(results))
+        mesh = devices.make_data_mesh(config.batch_size, config.mesh['data'], all_by_default=_convolves(config))
+      with workdir_lib.claim(config, workdir):
+        results = _train(config, workdir, dataset, mesh, watch)
+  if distributed.is_main():
+    print(results_lib.format_table(results))
   return results
 
 
-def _train(config, workdir, dataset, watch):
+def _train(config, workdir, dataset, mesh, watch):
   """The run itself, in a workdir that is this process's own."""
   num_train = len(dataset.train.label)
   steps_per_epoch = math.ceil(num_train / config.batch_size)
   total_steps = config.epochs * steps_per_epoch
-  model = config.make_model()
+  model = config.make_model(sharded=mesh.size > 1)
   schedule = make_schedule(config, steps_per_epoch)
   optimizer = make_optimizer(config, schedule)
 
-  rng_init, rng_shuffle = split_seed(config.seed)
-  # Compiled as one function: its many small operations, compiled one by one, take longer than a short run.
-  init = jax.jit(functools.partial(init_carry, model=model, optimizer=optimizer), compiler_options=compiler_options())
-  carry = init(rng_init)
+  # Small functions are compiled whole: their operations, compiled one by one, take longer than a short run.
+  jit = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
+  rate_at, empty_window = jax.jit(schedule), jit(metrics_lib.Metrics.empty)
+  carry = jit(lambda seed: steps.init_carry(steps.split_seed(seed)[0], model=model, optimizer=optimizer))(config.seed)
   newest = _load_newest(workdir, carry)
-  history = []
+  history, loader_state = [], None
   if newest is not None:
-    # Copied, because the compiled steps overwrite their carry, and a NumPy array is not theirs to overwrite.
-    carry = jax.tree.map(jnp.array, newest.tree)
-    history = newest.record['history']
+    carry = devices.replicate(newest.tree, mesh)
+    history, loader_state = newest.record['history'], newest.record['loader']
     watch.add(newest.record['seconds'])
   step = int(carry.state.step)
 
   with watch.phase('compile'):
-    train_split = jax.device_put(dataset.train)
-    make_order = jax.jit(
-      lambda epoch: data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size),
-      compiler_options=compiler_options(),
-    )
-    advance = compile_steps(config, carry, train_split, make_order(0), model=model, optimizer=optimizer)
+    if config.loader == 'grain':
+      training = steps.Streaming(config, num_train, carry, mesh, loader_state, model=model, optimizer=optimizer)
+    else:
+      training = steps.InMemory(config, dataset.train, carry, mesh, model=model, optimizer=optimizer)
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
-    writer = stack.enter_context(log.MetricsWriter(workdir, history))
+    writer = stack.enter_context(log.MetricsWriter(workdir, history, distributed.is_main()))
     checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints', needed_step, newest))
     title = f'{config.model}, seed {config.seed}'
-    progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size))
-    stop_requested = stack.enter_context(catch_signals())
+    progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size, distributed.is_main()))
+    stop_requested = stack.enter_context(signals.catch_signals())
 
     def save():
-      checkpoints.save(step, carry, make_record(config, writer.history, watch.seconds()))
+      checkpoints.save(step, carry, make_record(config, writer.history, watch.seconds(), training.state()))
 
     steps_per_look = 1
     for epoch in range(step // steps_per_epoch, config.epochs):
-      order = make_order(epoch)
       epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+      record_steps = history_lib.record_steps(epoch_start, epoch_end, config.log_every_steps)
       while step < epoch_end:
-        record_step = next(at for at in record_steps(config, epoch_start, epoch_end) if at > step)
+        record_step = next(at for at in record_steps if at > step)
         target = min(step + steps_per_look, record_step)
         look_start = time.monotonic()
-        carry = advance(carry, train_split, order, step - epoch_start, target - epoch_start)
+        carry = training.advance(carry, step, target)
         metrics = carry.window.compute()  # The one place where the host waits for the device.
-        steps_per_look = pace(target - step, time.monotonic() - look_start)
+        steps_per_look = pace(steps_per_look, target - step, time.monotonic() - look_start)
         step = target
-        _refuse_non_finite(carry, schedule, workdir)
+        _refuse_non_finite(carry, rate_at, workdir)
         progress.update(step, metrics)
 
         if step == record_step:
-          rate = float(schedule(step - 1))
-          writer.write(train_record(step, epoch, carry.window, rate, watch.seconds()['train']))
-          carry = carry.replace(window=metrics_lib.Metrics.empty())
-        if stop_requested.is_set() and step < epoch_end:
+          rate = float(rate_at(step - 1))
+          writer.write(history_lib.train_record(step, epoch, carry.window, rate, watch.seconds()['train']))
+          carry = carry.replace(window=empty_window())
+        steps_per_look, stop = distributed.agree(steps_per_look, stop_requested.is_set())
+        if stop and step < epoch_end:
           save()
           raise _interrupted(step, workdir)
 
       summary = f'epoch {epoch + 1}/{config.epochs}, training loss {metrics["loss"]:.4f}'
       if config.num_validation:
-        valid = evaluate_split(carry.state.params, dataset.valid, model=model, batch_size=config.eval_batch_size)
+        valid = evaluate_split(
+          carry.state.params, dataset.valid, model=model, batch_size=config.eval_batch_size, mesh=mesh
+        )
         _refuse_non_finite_validation(valid, step, workdir)
-        writer.write(valid_record(step, epoch, valid, watch.seconds()['train']))
+        writer.write(history_lib.valid_record(step, epoch, valid, watch.seconds()['train']))
         summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
       progress.report(step, summary)
       save()
-      if stop_requested.is_set() and step < total_steps:
+      if stop and step < total_steps:
         raise _interrupted(step, workdir)
 
-  chosen = best_step(writer.history) or step
+  chosen = history_lib.best_step(writer.history) or step
   params = carry.state.params
   if chosen != step:
     params = checkpoint_lib.load(workdir / 'checkpoints', chosen, carry).tree.state.params
-  return write_results(config, workdir, dataset, params, chosen, writer.history, watch.seconds())
+  return write_results(config, workdir, dataset, params, chosen, writer.history, watch.seconds(), mesh)
 
 
-def write_results(config, workdir, dataset, params, step, history, seconds):
+def write_results(config, workdir, dataset, params, step, history, seconds, mesh=None):
   """Scores the chosen parameters on the test split, once, and writes results.json.
 
   Args:
@@ -243,10 +196,13 @@ def write_results(config, workdir, dataset, params, step, history, seconds):
     step: the step they are of.
     history: the run's records.
     seconds: dict of seconds by phase.
+    mesh: as in `evaluate_split`.
 
   Returns:
     The content of results.json.
   """
+  model = config.make_model(sharded=mesh is not None and mesh.size > 1)
+  test = evaluate_split(params, dataset.test, model=model, batch_size=config.eval_batch_size, mesh=mesh)
   results = {
     'experiment': 'train',
     'model': config.model,
@@ -255,54 +211,22 @@ def write_results(config, workdir, dataset, params, step, history, seconds):
     'num_parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
     'epochs': config.epochs,
     'step': step,
-    'valid': _scores_at(step, history),
-    'test': evaluate_split(params, dataset.test, model=config.make_model(), batch_size=config.eval_batch_size),
+    'valid': history_lib.valid_scores(history, step),
+    'test': test,
     'seconds': seconds,
-    'device': results_lib.device_name(),
-    'versions': results_lib.versions(),
   }
-  results_lib.write_results(workdir, results)
-  return results
+  return results_lib.write_results(workdir, results)
 
 
-def split_seed(seed):
-  """The two keys of a run, `(rng_init, rng_shuffle)`: the shuffle of epoch e is `fold_in(rng_shuffle, e)`."""
-  return jax.random.split(jax.random.key(seed))
-
-
-def record_steps(config, epoch_start, epoch_end):
-  """The steps of an epoch at which training is recorded, its last among them."""
-  return [*range(epoch_start, epoch_end, config.log_every_steps)[1:], epoch_end]
-
-
-def train_record(step, epoch, window, learning_rate, seconds):
-  """A line of metrics.jsonl: the training steps since the line before.
-
-  Args:
-    step: updates done.
-    epoch: the epoch, from 0.
-    window: `Metrics` of those steps.
-    learning_rate: of the last of them.
-    seconds: of training so far.
-  """
-  rates = {'grad_norm': float(window.grad_norm), 'learning_rate': learning_rate, 'seconds': seconds}
-  return {'step': step, 'epoch': epoch, 'split': 'train'} | window.compute() | rates
-
-
-def valid_record(step, epoch, scores, seconds):
-  """A line of metrics.jsonl: accuracy, loss and examples of the validation split."""
-  return {'step': step, 'epoch': epoch, 'split': 'valid'} | scores | {'seconds': seconds}
-
-
-def make_record(config, history, seconds):
+def make_record(config, history, seconds, loader_state=None):
   """What a checkpoint keeps beside the arrays."""
-  return {'config': config_lib.to_dict(config), 'history': history, 'seconds': seconds}
+  return {'config': config_lib.to_dict(config), 'history': history, 'seconds': seconds, 'loader': loader_state}
 
 
 def carry_template(config):
   """The form of what a run's checkpoints hold: its `Carry`, of `jax.ShapeDtypeStruct`."""
   optimizer = make_optimizer(config, make_schedule(config, steps_per_epoch=1))
-  init = functools.partial(init_carry, model=config.make_model(), optimizer=optimizer)
+  init = functools.partial(steps.init_carry, model=config.make_model(), optimizer=optimizer)
   return jax.eval_shape(init, jax.random.key(config.seed))
 
 
@@ -324,57 +248,14 @@ def make_optimizer(config, schedule):
   )
 
 
-def compile_steps(config, carry, split, order, *, model, optimizer):
-  """Compiles training, by the config's `step_loop`.
-
-  Returns:
-    A function `(carry, split, order, start, stop) -> carry` that trains on batches `start` to `stop` of an epoch. It
-    takes over the arrays of the carry it is given.
-  """
-  # XLA's CPU backend runs a convolution inside a loop on one thread, and far slower than the same outside of it.
-  convolves_on_cpu = config.model == 'cnn' and jax.default_backend() == 'cpu'
-  step_loop = ('host' if convolves_on_cpu else 'device') if config.step_loop == 'auto' else config.step_loop
-  if step_loop == 'device':
-    steps = jax.jit(
-      functools.partial(run_steps, model=model, optimizer=optimizer),
-      donate_argnums=0,
-      compiler_options=compiler_options(),
-    )
-    compiled = steps.lower(carry, split, order, np.int32(0), np.int32(1)).compile()
-    return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
-
-  one_step = jax.jit(
-    functools.partial(run_step, model=model, optimizer=optimizer),
-    donate_argnums=0,
-    compiler_options=compiler_options(),
-  )
-  compiled = one_step.lower(carry, split, order, np.int32(0)).compile()
-
-  def advance(carry, split, order, start, stop):
-    for index in range(start, stop):
-      carry = compiled(carry, split, order, np.int32(index))
-    return carry
-
-  return advance
-
-
-def best_step(history):
-  """The step with the least validation loss, the earliest of equals; None where nothing was validated."""
-  valid = [record for record in history if record['split'] == 'valid']
-  return min(valid, key=lambda record: record['loss'])['step'] if valid else None
-
-
-def _scores_at(step, history):
-  """The validation scores recorded at a step, or None."""
-  for record in history:
-    if record['split'] == 'valid' and record['step'] == step:
-      return {key: record[key] for key in ('accuracy', 'loss', 'examples')}
-  return None
+def _convolves(config):
+  """Whether the model has convolutions: then a batch is enough work to be worth spreading."""
+  return any(leaf.ndim == 4 for leaf in jax.tree.leaves(carry_template(config).state.params))
 
 
 def needed_step(record):
   """The other checkpoint that a checkpoint is of no use without: that of the best step so far."""
-  return best_step(record['history'])
+  return history_lib.best_step(record['history'])
 
 
 def _load_newest(workdir, carry):
@@ -385,51 +266,9 @@ def _load_newest(workdir, carry):
   return newest
 
 
-def pace(steps_done, seconds):
-  """How many steps to do until the next look at the device."""
-  return max(1, min(2 * steps_done, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
-
-
-def refuse_other_config(config, workdir):
-  """Raises UsageError if the workdir holds a run of another config; where its data lies does not count."""
-  path = workdir / 'config.json'
-  try:
-    saved = json.loads(path.read_bytes())
-  except FileNotFoundError:
-    return
-  except ValueError as error:
-    raise errors.DigitsError(
-      f'{path} is damaged: delete it if you know that the run is of this config, or choose another --workdir.'
-    ) from error
-  wanted = config_lib.to_dict(config)
-  different = [
-    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
-    for name in sorted(saved.keys() | wanted.keys())
-    if name != 'data_dir' and saved.get(name) != wanted.get(name)
-  ]
-  if different:
-    raise errors.UsageError(
-      f'{workdir} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
-    )
-
-
-def write_config(config, workdir):
-  """Writes config.json, unless it is there."""
-  path = workdir / 'config.json'
-  if not path.exists():
-    with files.replace_atomically(path) as file:
-      file.write((json.dumps(config_lib.to_dict(config), indent=2) + '\n').encode())
-
-
-def check_devices():
-  """Raises DigitsError if the accelerator that `JAX_PLATFORMS` asks for is not there."""
-  try:
-    jax.devices()
-  except RuntimeError as error:
-    raise errors.DigitsError(
-      f'JAX finds no device for JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}: install the extra for it '
-      '(cuda12, cuda13 or tpu), or unset JAX_PLATFORMS to use what there is.'
-    ) from error
+def pace(steps_per_look, steps_done, seconds):
+  """How many steps to do until the next look at the device: at most twice what was planned for the last one."""
+  return max(1, min(2 * steps_per_look, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
 
 
 def check_batch_size(config, dataset):
@@ -441,12 +280,12 @@ def check_batch_size(config, dataset):
       )
 
 
-def _refuse_non_finite(carry, schedule, workdir):
+def _refuse_non_finite(carry, rate_at, workdir):
   failed_step = int(carry.failed_step)
   if failed_step >= 0:
     raise errors.DigitsError(
       f'The loss or its gradient was not finite at step {failed_step}, where the learning rate was '
-      f'{float(schedule(failed_step)):.4g} and the gradient norm {float(carry.failed_grad_norm):.4g}: '
+      f'{float(rate_at(failed_step)):.4g} and the gradient norm {float(carry.failed_grad_norm):.4g}: '
       f'lower config.learning_rate or set config.clip_norm, with another --workdir; {_last_good(workdir)}.'
     )
 
@@ -466,29 +305,3 @@ def _last_good(workdir):
 
 def _interrupted(step, workdir):
   return errors.DigitsError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')
-
-
-@contextlib.contextmanager
-def catch_signals():
-  """Yields an event that Ctrl-C and SIGTERM set; a second one ends the process at once.
-
-  Only the main thread can catch signals; elsewhere the event is never set.
-  """
-  event = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield event
-    return
-  previous = {}
-
-  def handle(number, frame):
-    del frame
-    event.set()
-    signal.signal(number, previous[number])
-
-  for number in (signal.SIGINT, signal.SIGTERM):
-    previous[number] = signal.signal(number, handle)
-  try:
-    yield event
-  finally:
-    for number, handler in previous.items():
-      signal.signal(number, handler)

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import time
 from typing import Any
 from typing import NamedTuple
@@ -24,12 +23,17 @@ import numpy as np
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
 from digits import data
+from digits import devices
 from digits import errors
+from digits import history as history_lib
 from digits import log
 from digits import loop
 from digits import metrics as metrics_lib
 from digits import optim
+from digits import signals
 from digits import step as step_lib
+from digits import steps
+from digits import workdir as workdir_lib
 
 # The config fields in which the members of a population may differ; to the compiled program they are arrays.
 VARIABLE_FIELDS = ('seed', 'learning_rate', 'momentum', 'weight_decay')
@@ -59,17 +63,10 @@ class Member(NamedTuple):
 
   config: config_lib.TrainConfig
   history: list
-  carry: loop.Carry
-  best: loop.Carry
+  carry: steps.Carry
+  best: steps.Carry
   failed_step: int
   seconds: dict
-
-
-def use_all_cores():
-  """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
-  with contextlib.suppress(RuntimeError):  # JAX has started.
-    if jax.config.jax_num_cpu_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
-      jax.config.update('jax_num_cpu_devices', os.cpu_count())
 
 
 def num_seed_devices(num_members, requested=0):
@@ -133,27 +130,26 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     return optim.make_optimizer(schedule, hyper.momentum, config.nesterov, hyper.weight_decay, config.clip_norm)
 
   def init(hyper):
-    rng_init, _ = loop.split_seed(hyper.seed)
-    return loop.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
+    rng_init, _ = steps.split_seed(hyper.seed)
+    return steps.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
 
   def make_order(hyper, epoch):
-    _, rng_shuffle = loop.split_seed(hyper.seed)
-    return data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_train, config.batch_size)
+    return steps.epoch_order(epoch, seed=hyper.seed, num_examples=num_train, batch_size=config.batch_size)
 
   def train_member(member, split, start, stop):
     carry, order, hyper = member
-    return loop.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
+    return steps.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
 
   def evaluate(params, batch):
     return step_lib.eval_step(params, batch, model=model)
 
   init, make_order, evaluate, run_probe = (
-    jax.jit(over_members(function), compiler_options=loop.compiler_options())
+    jax.jit(over_members(function), compiler_options=devices.compiler_options())
     for function in (init, make_order, evaluate, probe)
   )
   train_members = over_members(train_member)
 
-  @functools.partial(jax.jit, donate_argnums=0, compiler_options=loop.compiler_options())
+  @functools.partial(jax.jit, donate_argnums=0, compiler_options=devices.compiler_options())
   def train_to(carry, order, hyper, split, start, stop):
     return train_members((carry, order, hyper), split, start, stop)
 
@@ -183,26 +179,26 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
       f'{config.model}, {len(configs)} seeds at once' if len(configs) > 1 else f'{config.model}, seed {config.seed}'
     )
     progress = stack.enter_context(log.Progress(title, total_steps, 0, config.batch_size * len(configs)))
-    stop_requested = stack.enter_context(loop.catch_signals())
+    stop_requested = stack.enter_context(signals.catch_signals())
     step, steps_per_look = 0, 1
     record_probe(step, 0)
     for epoch in range(config.epochs):
       order = make_order(hyper, epoch)
       epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
-      for record_step in loop.record_steps(config, epoch_start, epoch_end):
+      for record_step in history_lib.record_steps(epoch_start, epoch_end, config.log_every_steps):
         while step < record_step:
           target = min(step + steps_per_look, record_step)
           look_start = time.monotonic()
           carry = train_to(carry, order, hyper, train_split, step - epoch_start, target - epoch_start)
           windows = members_of(carry.window)  # Waits for the device.
-          steps_per_look = loop.pace(target - step, time.monotonic() - look_start)
+          steps_per_look = loop.pace(steps_per_look, target - step, time.monotonic() - look_start)
           step = target
           progress.update(step, windows[0].compute())
           if stop_requested.is_set():
             raise errors.DigitsError('Stopped; run the same command to go on with what is not finished.')
         for member, history, window in zip(configs, histories, windows, strict=True):
           rate = float(loop.make_schedule(member, steps_per_epoch)(step - 1))
-          history.append(loop.train_record(step, epoch, window, rate, seconds_each()['train']))
+          history.append(history_lib.train_record(step, epoch, window, rate, seconds_each()['train']))
         carry = carry.replace(window=jax.tree.map(jnp.zeros_like, carry.window))
       record_probe(step, epoch)
       if valid_batches:
@@ -211,7 +207,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
         )
         scores = [metrics.compute() for metrics in members_of(sums)]
         for i, (score, end) in enumerate(zip(scores, members_of(carry), strict=True)):
-          histories[i].append(loop.valid_record(step, epoch, score, seconds_each()['train']))
+          histories[i].append(history_lib.valid_record(step, epoch, score, seconds_each()['train']))
           if best[i] is None or score['loss'] < best[i][0]:
             best[i] = score['loss'], end
         accuracy = np.mean([score['accuracy'] for score in scores])
@@ -249,7 +245,7 @@ def write_member(member, workdir, dataset):
       'lower config.learning_rate or set config.clip_norm.'
     )
   workdir.mkdir(parents=True, exist_ok=True)
-  loop.write_config(member.config, workdir)
+  workdir_lib.write_config(member.config, workdir)
   with log.MetricsWriter(workdir, []) as writer:
     for record in member.history:
       writer.write(record)

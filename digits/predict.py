@@ -35,10 +35,10 @@ def main():
 
   import numpy as np  # Imported here, so that --help and a wrong flag answer at once.
 
-  from digits import loop
+  from digits import devices
 
   models = prediction.load_calibrated(args.workdir)
-  loop.check_devices()
+  devices.check_devices()
   names, pictures = [], []
   for name, picture in _prepare_each(args.images):
     names.append(name)

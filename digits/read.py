@@ -31,7 +31,7 @@ def main():
   sys.stdout.reconfigure(errors='backslashreplace')
 
   from digits import decode  # Imported here, so that --help and a wrong flag answer at once.
-  from digits import loop
+  from digits import devices
   from digits import prediction
   from digits import reading
   from digits import runs
@@ -39,7 +39,7 @@ def main():
   path = runs.find_runs(args.workdir)[-1]  # The models are in order, the best last.
   run = runs.load_run(path)
   temperature = prediction.load_temperature(path, run)
-  loop.check_devices()
+  devices.check_devices()
   answers = []
   for source in args.images:
     try:

@@ -4,8 +4,8 @@ import importlib.metadata
 import json
 import platform
 
-import jax
-
+from digits import devices
+from digits import distributed
 from digits import errors
 from digits import files
 
@@ -23,16 +23,14 @@ def versions():
   return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
-def device_name():
-  """What the run computes on: `cpu`, or the accelerator's name."""
-  device = jax.devices()[0]
-  return 'cpu' if device.platform == 'cpu' else device.device_kind
-
-
 def write_results(workdir, results):
-  """Writes results.json, whole or not at all."""
+  """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
+  results = results | {'device': devices.device_name(), 'versions': versions()}
+  if not distributed.is_main():
+    return results
   with files.replace_atomically(workdir / 'results.json') as file:
     file.write((json.dumps(results, indent=2, allow_nan=False) + '\n').encode())
+  return results
 
 
 def read_results(workdir):

@@ -11,6 +11,7 @@ from flax import linen as nn
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
 from digits import errors
+from digits import history as history_lib
 from digits import loop
 from digits import models
 
@@ -57,9 +58,9 @@ def load_run(workdir):
   template = loop.carry_template(config)
   try:
     newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
-    if newest.record['config'] != config_lib.to_dict(config):
+    if config_lib.describe_difference(newest.record['config'], config_lib.to_dict(config)):
       raise checkpoint_lib.Damaged(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
-    best_step = loop.best_step(newest.record['history']) or newest.step
+    best_step = history_lib.best_step(newest.record['history']) or newest.step
     best = newest if best_step == newest.step else checkpoint_lib.load(workdir / 'checkpoints', best_step, template)
   except checkpoint_lib.Damaged as error:
     raise errors.DigitsError(f'{str(error).rstrip(".")}: {mend}.') from error

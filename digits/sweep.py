@@ -11,11 +11,13 @@ import numpy as np
 
 from digits import config as config_lib
 from digits import data
+from digits import devices
 from digits import errors
 from digits import files
 from digits import loop
 from digits import population
 from digits import results as results_lib
+from digits import workdir as workdir_lib
 
 _logger = logging.getLogger(__name__)
 
@@ -36,27 +38,21 @@ def run(config, workdir):
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
-    loop.refuse_other_config(config, workdir)
-    results = results_lib.read_results(workdir)
+    results = workdir_lib.finished_results(config, workdir)
     if results is None:
-      population.use_all_cores()
-      loop.check_devices()
+      devices.use_all_cores()
+      devices.check_devices()
       dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
       trials = make_trials(config)
       for trial in trials:
         loop.check_batch_size(config.make_train_config('recipe', config.recipe, **trial), dataset)
-      workdir.mkdir(parents=True, exist_ok=True)
-      with files.lock(workdir / '.lock'):
-        loop.write_config(config, workdir)
+      with workdir_lib.claim(config, workdir):
         runs = _train_trials(config, workdir, dataset, trials)
-        results = summarize(config, trials, runs) | {
-          'device': results_lib.device_name(),
-          'versions': results_lib.versions(),
-        }
+        results = summarize(config, trials, runs)
         from digits import study_figures  # Matplotlib takes a second to import.
 
         study_figures.save_sweep(results, workdir / 'figures')
-        results_lib.write_results(workdir, results)
+        results = results_lib.write_results(workdir, results)
   print(format_table(results))
   print(f'The best recipe runs with: {results["command"]}')
   return results
@@ -179,11 +175,23 @@ def summarize(config, trials, runs):
 
 
 def _command(config, values):
-  """The launch command of a recipe: the config file of its model, with every field that differs from it."""
-  recipe = config_lib.to_dict(config.make_train_config('recipe', config.recipe, **values))
-  changed = values | {'dataset': recipe['dataset'], 'num_validation': recipe['num_validation']}
-  flags = [f'--config.{name}={value}' for name, value in changed.items()]
-  return shlex.join(['python', 'launch.py', f'--config=configs/{recipe["model"]}.py', '--workdir=runs/best', *flags])
+  """The launch command of a recipe: the config file of its model, the searched fields, and all that differ from it."""
+  recipe = config.make_train_config('recipe', config.recipe, **values)
+  path = pathlib.Path('configs', f'{recipe.model}.py')
+  shipped = _flatten(config_lib.to_dict(config_lib.load_config(path))) if path.exists() else {}
+  flags = [
+    f'--config.{name}={tuple(value) if isinstance(value, list) else value}'
+    for name, value in _flatten(config_lib.to_dict(recipe)).items()
+    if name in values or (name not in ('experiment', 'model', 'seed') and value != shipped.get(name))
+  ]
+  return shlex.join(['python', 'launch.py', f'--config={path}', '--workdir=runs/best', *flags])
+
+
+def _flatten(fields, prefix=''):
+  flat = {}
+  for name, value in fields.items():
+    flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
+  return flat
 
 
 def format_table(results):

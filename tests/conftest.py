@@ -5,10 +5,11 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 
 # Set before JAX starts: the tests are about results, which must not depend on what accelerator a machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 
 import ml_collections
 import numpy as np
@@ -106,6 +107,25 @@ def tiny_config(prepared_data_dir):
     return config_lib.from_dict(ml_collections.ConfigDict(shipped | small | overrides))
 
   return make
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch):
+  """Makes the next run get SIGTERM when it reports a step: `interrupt_at(20)`."""
+  from digits import log
+
+  def arrange(step):
+    update = log.Progress.update
+
+    def interrupting(self, at, metrics):
+      update(self, at, metrics)
+      if at >= step:
+        monkeypatch.setattr(log.Progress, 'update', update)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(log.Progress, 'update', interrupting)
+
+  return arrange
 
 
 @pytest.fixture

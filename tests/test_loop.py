@@ -1,7 +1,6 @@
 import functools
 import json
 import logging
-import os
 import signal
 import threading
 
@@ -17,6 +16,7 @@ from digits import data
 from digits import errors
 from digits import loop
 from digits import runs
+from digits import signals
 from digits import step as step_lib
 
 
@@ -108,27 +108,12 @@ def test_finished_run_is_not_run_again(tiny_config, tmp_path, monkeypatch, capsy
   assert capsys.readouterr().out == first
 
 
-def _interrupt_at(monkeypatch, step):
-  """Sends SIGTERM to the run when it reports that step."""
-  from digits import log
-
-  update = log.Progress.update
-
-  def interrupting(self, at, metrics):
-    update(self, at, metrics)
-    if at >= step:
-      os.kill(os.getpid(), signal.SIGTERM)
-      monkeypatch.undo()
-
-  monkeypatch.setattr(log.Progress, 'update', interrupting)
-
-
 @pytest.mark.parametrize(('name', 'steps'), [('mlp', (1,)), ('mlp', (8, 16, 20)), ('cnn', (5, 13))])
-def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, monkeypatch, name, steps):
+def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, interrupt_at, name, steps):
   config = tiny_config(name)
   loop.run(config, tmp_path / 'straight')
   for step in steps:
-    _interrupt_at(monkeypatch, step)
+    interrupt_at(step)
     with pytest.raises(errors.DigitsError, match=r'Stopped and saved at step \d+ in .*: run the same command'):
       loop.run(config, tmp_path / 'interrupted')
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -257,7 +242,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
   caught = []
 
   def target():
-    with loop.catch_signals() as event:
+    with signals.catch_signals() as event:
       caught.append(event.is_set())
 
   thread = threading.Thread(target=target)

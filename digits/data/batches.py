@@ -46,9 +46,9 @@ def host_batches(split, batch_size):
   """
   for start in range(0, len(split.label), batch_size):
     image, label = split.image[start : start + batch_size], split.label[start : start + batch_size]
-    padding = batch_size - len(label)
-    yield {
-      'image': np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0))),
-      'label': np.pad(label, (0, padding)),
-      'mask': np.pad(np.ones(len(label), np.float32), (0, padding)),
-    }
+    mask = np.ones(len(label), np.float32)
+    if len(label) < batch_size:
+      padding = batch_size - len(label)
+      image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
+      label, mask = np.pad(label, (0, padding)), np.pad(mask, (0, padding))
+    yield {'image': image, 'label': label, 'mask': mask}

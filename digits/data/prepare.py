@@ -62,6 +62,13 @@ def prepare_and_decode(name, data_dir):
   return _prepare_and_decode(name, data_dir)
 
 
+def open_source(name, data_dir, split):
+  """Opens a split's prepared records for reading by index; see `prepare_and_decode` for the errors."""
+  builder = _make_builder(name, data_dir)
+  _download_and_prepare(name, builder)
+  return builder.as_data_source(split)
+
+
 def _prepare_and_decode(name, data_dir):
   builder = _make_builder(name, data_dir)
   _download_and_prepare(name, builder)

@@ -1,0 +1,90 @@
+"""Batches read from the prepared records while training runs, with Grain: for data that does not fit on a device."""
+
+import functools
+import pathlib
+
+from absl import flags
+import grain
+import jax
+import numpy as np
+
+from digits.data import arrays
+from digits.data import prepare
+
+# Batches read ahead: enough that a slow one does not hold up the device.
+_PREFETCHED = 8
+
+
+def open_records(name, data_dir):
+  """Opens the training records of a dataset, preparing them if need be; see `load_dataset` for arguments and errors."""
+  return prepare.open_source(name, pathlib.Path(data_dir or arrays.default_data_dir()).expanduser(), 'train')
+
+
+@functools.lru_cache(maxsize=2)  # Batches that are read ahead may be of the next epoch.
+def _order_on_host(make_order, epoch):
+  with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    return np.asarray(make_order(epoch))
+
+
+class _Batches:
+  """A random-access source for Grain: item i is the batch of step i."""
+
+  def __init__(self, records, make_order, num_epochs, part):
+    self._records, self._make_order, self._part = records, make_order, part
+    self._steps_per_epoch = len(_order_on_host(make_order, 0))
+    self._num_steps = num_epochs * self._steps_per_epoch
+
+  def __len__(self):
+    return self._num_steps
+
+  def __getitem__(self, step):
+    epoch, index = divmod(int(step), self._steps_per_epoch)
+    rows = _order_on_host(self._make_order, epoch)[index, self._part]
+    examples = self._records.__getitems__(np.maximum(rows, 0).tolist())
+    return {
+      'image': np.stack([np.asarray(example['image'], np.uint8) for example in examples]),
+      'label': np.asarray([example['label'] for example in examples], np.int32),
+      'mask': (rows >= 0).astype(np.float32),
+    }
+
+
+class BatchIterator:
+  """Iterates over the batches of a run, read ahead in threads or in worker processes.
+
+  Args:
+    records: as from `open_records`.
+    make_order: a function of the epoch that gives int32[steps, B], as `shuffled_order` does.
+    num_epochs: of the run.
+    part: a slice, the rows of each batch that this process reads.
+    num_workers: processes to read with; 0 for threads of this one.
+    state: what `state` of the interrupted iterator returned, to go on after it; or None.
+  """
+
+  def __init__(self, records, make_order, *, num_epochs, part, num_workers=0, state=None):
+    dataset = grain.MapDataset.source(_Batches(records, make_order, num_epochs, part)).to_iter_dataset(
+      grain.ReadOptions(num_threads=2, prefetch_buffer_size=_PREFETCHED)
+    )
+    if num_workers:
+      if not flags.FLAGS.is_parsed():  # In a notebook; Grain reads flags of its own when it starts workers.
+        flags.FLAGS.mark_as_parsed()
+      options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_PREFETCHED)
+      dataset = dataset.mp_prefetch(options, worker_init_fn=_use_cpu)
+    self._iterator = iter(dataset)
+    if state is not None:
+      self._iterator.set_state(state)
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    return next(self._iterator)
+
+  def state(self):
+    """Where the iterator is, as JSON."""
+    return self._iterator.get_state()
+
+
+def _use_cpu(worker_index, num_workers):
+  """Keeps worker processes, which shuffle with JAX, off the accelerator."""
+  del worker_index, num_workers
+  jax.config.update('jax_platforms', 'cpu')

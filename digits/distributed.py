@@ -1,0 +1,127 @@
+"""Several processes, on one host or on many, as one program: joining, agreeing, and ending together."""
+
+import contextlib
+import os
+import socket
+import time
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from digits import errors
+
+# How long the processes wait for each other to start, and to answer. JAX's own defaults are minutes.
+_SECONDS_TO_JOIN = 60
+_SECONDS_TO_ANSWER = 30
+
+
+@contextlib.contextmanager
+def session(coordinator=None, num_processes=None, process_id=None):
+  """Joins the other processes for what is done inside; nothing is to be joined where there are none.
+
+  To be entered before JAX starts.
+
+  Args:
+    coordinator: HOST:PORT of process 0; None to look for SLURM, Open MPI or a TPU pod in the environment.
+    num_processes: how many there are.
+    process_id: which of them this is, from 0.
+
+  Raises:
+    UsageError: some of the three are given and some are not, or they do not make sense.
+    DigitsError: the others did not come in time, or were lost inside.
+  """
+  _join(coordinator, num_processes, process_id)
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1:
+      raise
+    raise errors.DigitsError(
+      f'Process {jax.process_index()} lost the others ({_first_line(error)}): see what ended them, and start all of '
+      'them again to go on.'
+    ) from error
+
+
+def _join(coordinator, num_processes, process_id):
+  arguments = {'coordinator': coordinator, 'num_processes': num_processes, 'process_id': process_id}
+  if any(value is not None for value in arguments.values()):
+    _check(**arguments)
+    if process_id:
+      _wait_for(coordinator)
+    arguments = {'coordinator_address': coordinator, 'num_processes': num_processes, 'process_id': process_id}
+  elif _in_cluster():
+    arguments = {}
+  else:
+    return
+  try:
+    jax.distributed.initialize(
+      **arguments, initialization_timeout=_SECONDS_TO_JOIN, heartbeat_timeout_seconds=_SECONDS_TO_ANSWER
+    )
+  except (RuntimeError, ValueError) as error:
+    raise errors.DigitsError(
+      f'The processes did not find each other within {_SECONDS_TO_JOIN} s ({_first_line(error)}): start all of them, '
+      'with the same --coordinator and --num_processes and each with its own --process_id.'
+    ) from error
+
+
+def is_main():
+  """Whether this is the process that writes: the only one, or process 0."""
+  return jax.process_index() == 0
+
+
+def wait_for_all(name):
+  """Waits until every process is at the place in the program that is called `name`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def agree(steps_per_look, stop):
+  """What all processes do next: the shortest of their paces, and stop if one of them is to."""
+  if jax.process_count() == 1:
+    return steps_per_look, stop
+  wishes = multihost_utils.process_allgather(np.array([steps_per_look, stop], np.int32))
+  return int(wishes[:, 0].min()), bool(wishes[:, 1].any())
+
+
+def _check(coordinator, num_processes, process_id):
+  for name, value in (('coordinator', coordinator), ('num_processes', num_processes), ('process_id', process_id)):
+    if value is None:
+      raise errors.UsageError(f'--{name} is missing: --coordinator, --num_processes and --process_id go together.')
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdecimal():
+    raise errors.UsageError(f'--coordinator={coordinator} is not an address: give it as HOST:PORT.')
+  if not 0 <= process_id < num_processes:
+    raise errors.UsageError(
+      f'--process_id={process_id} is not one of --num_processes={num_processes}: they are counted from 0.'
+    )
+
+
+def _wait_for(coordinator):
+  """Waits until the coordinator listens: JAX would end the process with a trace of its own if it never does."""
+  host, _, port = coordinator.rpartition(':')
+  give_up = time.monotonic() + _SECONDS_TO_JOIN
+  while True:
+    try:
+      socket.create_connection((host, int(port)), timeout=1).close()
+      return
+    except (OSError, OverflowError) as error:
+      if time.monotonic() > give_up or isinstance(error, OverflowError):
+        raise errors.DigitsError(
+          f'--coordinator={coordinator} does not answer ({error}): start process 0 on that host, or mend the address.'
+        ) from error
+      time.sleep(0.2)
+
+
+def _in_cluster():
+  """Whether a cluster has started this process as one of several."""
+  environment = os.environ
+  return (
+    ('SLURM_PROCID' in environment and int(environment.get('SLURM_STEP_NUM_TASKS', 1)) > 1)
+    or int(environment.get('OMPI_COMM_WORLD_SIZE', 1)) > 1
+    or ',' in environment.get('TPU_WORKER_HOSTNAMES', '')
+  )
+
+
+def _first_line(error):
+  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:200]

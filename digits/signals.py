@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM as a request to stop, so that a run can save first."""
+
+import contextlib
+import signal
+import threading
+
+
+@contextlib.contextmanager
+def catch_signals():
+  """Yields an event that Ctrl-C and SIGTERM set; a second one ends the process at once.
+
+  Only the main thread can catch signals; elsewhere the event is never set.
+  """
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+  previous = {}
+
+  def handle(number, frame):
+    del frame
+    event.set()
+    signal.signal(number, previous[number])
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    previous[number] = signal.signal(number, handle)
+  try:
+    yield event
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
