@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import math
 import pathlib
 import time
@@ -27,6 +28,8 @@ from digits import workdir as workdir_lib
 
 # The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.
 _SECONDS_BETWEEN_LOOKS = 0.2
+
+_logger = logging.getLogger(__name__)
 
 
 # One call of the compiled evaluation measures this many batches.
@@ -89,7 +92,9 @@ def run(config, workdir):
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
     results = workdir_lib.finished_results(config, workdir)
-    if results is None:
+    if results is not None:
+      _restore_metrics(config, workdir, results)
+    else:
       watch = log.Stopwatch()
       with watch.phase('data'):
         devices.check_devices()
@@ -116,7 +121,7 @@ def _train(config, workdir, dataset, mesh, watch):
   jit = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
   rate_at, empty_window = jax.jit(schedule), jit(metrics_lib.Metrics.empty)
   carry = jit(lambda seed: steps.init_carry(steps.split_seed(seed)[0], model=model, optimizer=optimizer))(config.seed)
-  newest = _load_newest(workdir, carry)
+  newest = _load_newest(config, workdir, carry)
   history, loader_state = [], None
   if newest is not None:
     carry = devices.replicate(newest.tree, mesh)
@@ -214,6 +219,7 @@ def write_results(config, workdir, dataset, params, step, history, seconds, mesh
     'valid': history_lib.valid_scores(history, step),
     'test': test,
     'seconds': seconds,
+    'metrics_sha256': log.hash_metrics(workdir),
   }
   return results_lib.write_results(workdir, results)
 
@@ -258,12 +264,29 @@ def needed_step(record):
   return history_lib.best_step(record['history'])
 
 
-def _load_newest(workdir, carry):
-  """Loads the newest good checkpoint, and deletes the damaged ones after it."""
+def _load_newest(config, workdir, carry):
+  """Loads the newest good checkpoint of the config, and deletes the damaged ones after it."""
   directory = workdir / 'checkpoints'
   newest = checkpoint_lib.load_newest(directory, carry, needed_step)
+  if newest is not None:
+    workdir_lib.refuse_other_config(config, newest.record['config'], directory)
   checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
   return newest
+
+
+def _restore_metrics(config, workdir, results):
+  """Writes metrics.jsonl of a finished run anew, from its newest checkpoint, where it is not what it was."""
+  if log.hash_metrics(workdir) == results['metrics_sha256']:
+    return
+  _logger.warning('%s is damaged or missing; writing it anew from the newest checkpoint.', workdir / 'metrics.jsonl')
+  with workdir_lib.claim(config, workdir):
+    newest = checkpoint_lib.load_newest(workdir / 'checkpoints', carry_template(config))
+    log.write_metrics(workdir, newest.record['history'] if newest else [])
+  if log.hash_metrics(workdir) != results['metrics_sha256']:
+    raise errors.DigitsError(
+      f'{workdir / "metrics.jsonl"} is damaged, and so are the checkpoints that hold its lines: '
+      f'delete {workdir / "results.json"} and run the same command to train again from what is whole.'
+    )
 
 
 def pace(steps_per_look, steps_done, seconds):

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import json
+import logging
 import pathlib
 from typing import NamedTuple
 
@@ -10,14 +10,16 @@ import jax
 import numpy as np
 
 from digits import data
+from digits import documents
 from digits import errors
-from digits import files
 from digits import runs
 from digits import step as step_lib
 from digits.data import arrays
 
 # Sizes of compiled calls: one image must not wait for the arithmetic of many, nor each number of images for a compiler.
 _BATCH_SIZES = (1, 32, 500)
+
+_logger = logging.getLogger(__name__)
 
 
 class Predictions(NamedTuple):
@@ -111,17 +113,20 @@ def load_temperature(workdir, run):
     DigitsError: the dataset cannot be prepared or read.
   """
   path = pathlib.Path(workdir) / 'temperature.json'
-  with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-    kept = json.loads(path.read_bytes())
-    if kept['step'] == run.step and 0 < kept['temperature'] < np.inf:
-      return float(kept['temperature'])
+  try:
+    kept = documents.read(path)
+  except errors.DamagedError as error:
+    _logger.warning('%s Fitting the temperature again.', error)
+    kept = None
+  if kept is not None and kept['step'] == run.step:
+    return kept['temperature']
   valid = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation).valid
   from digits import statistics  # SciPy takes a second to import.
 
   temperature = statistics.fit_temperature(apply_batched(run, valid.image), valid.label) if len(valid.label) else 1.0
   # Another person's workdir may not be writable; then it is fitted each time.
-  with contextlib.suppress(OSError), files.replace_atomically(path) as file:
-    file.write(json.dumps({'step': run.step, 'temperature': temperature}).encode() + b'\n')
+  with contextlib.suppress(OSError):
+    documents.write(path, {'step': run.step, 'temperature': temperature})
   return temperature
 
 

@@ -110,6 +110,21 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
     assert sentence in text
 
 
+FAULTS = json.loads((conftest.ROOT / 'results' / 'faults.json').read_text())
+
+
+def test_reliability_is_that_of_the_committed_campaign():
+  rows = re.findall(r'^\| `(\w+)`: .* \| (\d+) \| (\d+) \|$', README, re.MULTILINE)
+  kinds = FAULTS['kinds']
+  assert {kind: (int(trials), int(lost)) for kind, trials, lost in rows} == {
+    kind: (row['trials'], row['lost']) for kind, row in kinds.items()
+  }
+  for row in kinds.values():
+    assert sum(row['outcomes'].values()) == row['trials']
+    assert row['outcomes'].get('lost', 0) == row['lost']
+  assert all(FAULTS['caught'].values())
+
+
 def test_requirements_are_those_of_the_package():
   import tomllib
 
