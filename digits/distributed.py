@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import sys
+import threading
 import time
 
 import jax
@@ -14,13 +16,16 @@ from digits import errors
 # How long the processes wait for each other to start, and to answer. JAX's own defaults are minutes.
 _SECONDS_TO_JOIN = 60
 _SECONDS_TO_ANSWER = 30
+_SECONDS_OF_GRACE = 2
+# What a process says to its peers before it leaves.
+_GOODBYE = b'.'
 
 
 @contextlib.contextmanager
 def session(coordinator=None, num_processes=None, process_id=None):
-  """Joins the other processes for what is done inside; nothing is to be joined where there are none.
+  """Joins the other processes for what is done inside; does nothing where there are none.
 
-  To be entered before JAX starts.
+  To be entered before JAX starts. A process that loses another one ends at once, with exit code 1.
 
   Args:
     coordinator: HOST:PORT of process 0; None to look for SLURM, Open MPI or a TPU pod in the environment.
@@ -29,21 +34,17 @@ def session(coordinator=None, num_processes=None, process_id=None):
 
   Raises:
     UsageError: some of the three are given and some are not, or they do not make sense.
-    DigitsError: the others did not come in time, or were lost inside.
+    DigitsError: the others did not come in time.
   """
-  _join(coordinator, num_processes, process_id)
-  try:
+  if not _join(coordinator, num_processes, process_id):
     yield
-  except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
-      raise
-    raise errors.DigitsError(
-      f'Process {jax.process_index()} lost the others ({_first_line(error)}): see what ended them, and start all of '
-      'them again to go on.'
-    ) from error
+    return
+  with _results_only_on_standard_output(), _watch_peers(coordinator):
+    yield
 
 
 def _join(coordinator, num_processes, process_id):
+  """Joins the other processes; returns whether there are any."""
   arguments = {'coordinator': coordinator, 'num_processes': num_processes, 'process_id': process_id}
   if any(value is not None for value in arguments.values()):
     _check(**arguments)
@@ -53,16 +54,26 @@ def _join(coordinator, num_processes, process_id):
   elif _in_cluster():
     arguments = {}
   else:
-    return
+    return False
+  # JAX would end the process with a C++ trace when its own time is over.
+  timer = threading.Timer(
+    _SECONDS_TO_JOIN,
+    _end,
+    [
+      f'The processes did not find each other within {_SECONDS_TO_JOIN} s: start all of them, with the same '
+      '--coordinator and --num_processes and each with its own --process_id.'
+    ],
+  )
+  timer.start()
   try:
     jax.distributed.initialize(
-      **arguments, initialization_timeout=_SECONDS_TO_JOIN, heartbeat_timeout_seconds=_SECONDS_TO_ANSWER
+      **arguments, initialization_timeout=2 * _SECONDS_TO_JOIN, heartbeat_timeout_seconds=_SECONDS_TO_ANSWER
     )
   except (RuntimeError, ValueError) as error:
-    raise errors.DigitsError(
-      f'The processes did not find each other within {_SECONDS_TO_JOIN} s ({_first_line(error)}): start all of them, '
-      'with the same --coordinator and --num_processes and each with its own --process_id.'
-    ) from error
+    raise errors.DigitsError(f'JAX could not join the other processes ({_first_line(error)}).') from error
+  finally:
+    timer.cancel()
+  return True
 
 
 def is_main():
@@ -111,6 +122,72 @@ def _wait_for(coordinator):
           f'--coordinator={coordinator} does not answer ({error}): start process 0 on that host, or mend the address.'
         ) from error
       time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _results_only_on_standard_output():
+  """Sends what libraries print, such as Gloo, to standard error."""
+  sys.stdout.flush()
+  results = os.dup(1)
+  os.dup2(2, 1)
+  try:
+    with open(results, 'w', closefd=False) as sys.stdout:
+      yield
+  finally:
+    sys.stdout = sys.__stdout__
+    os.dup2(results, 1)
+    os.close(results)
+
+
+@contextlib.contextmanager
+def _watch_peers(coordinator):
+  """Ends this process with a sentence as soon as another one is gone.
+
+  JAX alone would wait in a collective until a heartbeat is missed, and then abort with a C++ trace. Every process holds
+  a connection to process 0, which the operating system closes when either of them dies, however it dies.
+  """
+  leaving = threading.Event()
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      server = stack.enter_context(socket.create_server(('', 0)))
+      host = coordinator.rpartition(':')[0] if coordinator else socket.gethostname()
+      _broadcast(f'{host}:{server.getsockname()[1]}')
+      peers = [stack.enter_context(server.accept()[0]) for _ in range(jax.process_count() - 1)]
+    else:
+      host, _, port = _broadcast('').rpartition(':')
+      peers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=_SECONDS_TO_JOIN))]
+      peers[0].settimeout(None)
+    stack.callback(leaving.set)  # Called before the connections are closed.
+    threads = [threading.Thread(target=_watch, args=(peer, leaving), daemon=True) for peer in peers]
+    for thread in threads:
+      thread.start()
+    yield
+    for peer in peers:
+      peer.sendall(_GOODBYE)
+    for thread in threads:
+      thread.join(_SECONDS_TO_ANSWER)
+
+
+def _watch(peer, leaving):
+  try:
+    last = peer.recv(1)
+  except OSError:
+    last = b''
+  # Where all processes end for the same reason, each is left time to say so itself.
+  if last != _GOODBYE and not leaving.wait(_SECONDS_OF_GRACE):
+    _end('Another process has ended: see why there, and start all of them again to go on.')
+
+
+def _end(message):
+  """Ends the process from any thread, whatever the main thread waits for."""
+  print(f'error: {message}', file=sys.stderr, flush=True)
+  os._exit(1)
+
+
+def _broadcast(text):
+  """Returns the text of process 0."""
+  padded = np.frombuffer(text.encode().ljust(256), np.uint8)
+  return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).decode().strip()
 
 
 def _in_cluster():
