@@ -77,6 +77,7 @@ def measure_answers(run, split, num_pasted):
 def measure_times(workdir, run, split, num_processes=5):
   """Seconds from process start to the answer for one image, and images a second for all of a split in memory."""
   seconds = []
+  load = os.getloadavg()[0]
   with tempfile.TemporaryDirectory() as directory:
     path = pathlib.Path(directory) / 'digit.png'
     Image.fromarray(255 - split.image[0, ..., 0]).resize((280, 280)).save(path)
@@ -93,7 +94,7 @@ def measure_times(workdir, run, split, num_processes=5):
   end = time.perf_counter()
   return {
     'cores': len(os.sched_getaffinity(0)),
-    'idle_priority': os.sched_getscheduler(0) == os.SCHED_IDLE,
+    'load_before': load,
     'one_image_seconds': statistics.median(seconds[1:]),
     'images_per_second': len(split.label) / (end - start),
     'images_per_second_prepare': len(split.label) / (middle - start),
