@@ -276,18 +276,6 @@ def to_dict(config):
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def describe_difference(saved, wanted):
-  """Says in which fields two configs, as from `to_dict`, describe different runs; '' where they describe the same one.
-
-  Where the data lies, and over how many devices it is spread, does not count.
-  """
-  return '; '.join(
-    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
-    for name in sorted(saved.keys() | wanted.keys())
-    if name not in ('data_dir', 'mesh') and saved.get(name) != wanted.get(name)
-  )
-
-
 def load_config(path, **overrides):
   """Loads a config file, for use without the command line.
 

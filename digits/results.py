@@ -24,9 +24,7 @@ def versions():
 def write_results(workdir, results):
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
   results = results | {'device': devices.device_name(), 'versions': versions()}
-  if not distributed.is_main():
-    return documents.seal(results)
-  return documents.write(workdir / 'results.json', results)
+  return documents.write(workdir / 'results.json', results) if distributed.is_main() else results
 
 
 def read_results(workdir):

@@ -61,7 +61,7 @@ def load_run(workdir):
       raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
     template = loop.carry_template(config)
     newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
-    if config_lib.describe_difference(newest.record['config'], config_lib.to_dict(config)):
+    if workdir_lib.config_differences(config, newest.record['config']):
       raise errors.DamagedError(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
     best_step = history_lib.best_step(newest.record['history']) or newest.step
     if results is not None and results['step'] != best_step:

@@ -82,18 +82,31 @@ def read_config(workdir):
 
 
 def refuse_other_config(config, saved, where):
-  """Raises UsageError if a config describes another run than a saved one.
+  """Raises UsageError if a config differs from a saved one in more than where the data lies.
 
   Args:
     config: a config.
     saved: the dict that another was saved as.
     where: the directory of the latter, for people.
   """
-  different = config_lib.describe_difference(saved, config_lib.to_dict(config))
+  different = config_differences(config, saved)
   if different:
     raise errors.UsageError(
-      f'{where} holds the run of another config ({different}): choose another --workdir, or delete it.'
+      f'{where} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
     )
+
+
+def config_differences(config, saved):
+  """What differs between a config and the dict that another was saved as: list of str.
+
+  Where the data lies, and over how many devices it is spread, does not count.
+  """
+  wanted = config_lib.to_dict(config)
+  return [
+    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
+    for name in sorted(saved.keys() | wanted.keys())
+    if name not in ('data_dir', 'mesh') and saved.get(name) != wanted.get(name)
+  ]
 
 
 def refuse_links(workdir):
