@@ -8,6 +8,7 @@ import pathlib
 import time
 
 import jax
+import numpy as np
 
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
@@ -32,21 +33,30 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _logger = logging.getLogger(__name__)
 
 
-# One call of the compiled evaluation measures this many batches.
-_EVAL_BATCHES_PER_CALL = 10
+# About how many images one call of the compiled evaluation measures.
+_IMAGES_PER_EVALUATION = 2048
 
 
 @functools.cache
 def _compile_evaluation(model):
-  """Compiles, once for a model, `(params, batches) -> metrics`; batches are stacked along a leading axis."""
+  """Compiles, once for a model, `(params, batches, num_batches) -> metrics`; batches are stacked along a first axis."""
 
-  def eval_steps(params, batches):
-    def body(metrics, batch):
-      return metrics.merge(step_lib.eval_step(params, batch, model=model)), None
+  def eval_steps(params, batches, num_batches):
+    def body(index, metrics):
+      batch = {name: array[index] for name, array in batches.items()}
+      return metrics.merge(step_lib.eval_step(params, batch, model=model))
 
-    return jax.lax.scan(body, metrics_lib.Metrics.empty(), batches)[0]
+    if len(batches['label']) == 1:
+      return body(0, metrics_lib.Metrics.empty())
+    return jax.lax.fori_loop(0, num_batches, body, metrics_lib.Metrics.empty())
 
   return jax.jit(eval_steps, compiler_options=devices.compiler_options())
+
+
+@functools.cache
+def _convolves_slowly_in_loops(model):
+  image = np.zeros((16, 28, 28, 1), np.float32)
+  return steps.is_slow_in_loops(jax.make_jaxpr(model.init)(jax.random.key(0), image))
 
 
 def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
@@ -64,14 +74,15 @@ def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
   """
   if mesh is not None:
     batch_size += -batch_size % mesh.size
-  num_batches = min(max(math.ceil(len(split.label) / batch_size), 1), _EVAL_BATCHES_PER_CALL)
-  evaluate = _compile_evaluation(model)
-  measured = []
-  for batches in data.host_batches(split, num_batches * batch_size):
-    batches = {name: array.reshape(num_batches, batch_size, *array.shape[1:]) for name, array in batches.items()}
+  per_call = 1 if _convolves_slowly_in_loops(model) else max(1, _IMAGES_PER_EVALUATION // batch_size)
+  per_call = min(per_call, max(1, math.ceil(len(split.label) / batch_size)))
+  evaluate, measured = _compile_evaluation(model), [metrics_lib.Metrics.empty()]
+  for batches in data.host_batches(split, per_call * batch_size):
+    num_batches = math.ceil(batches['mask'].sum() / batch_size)
+    batches = {name: array.reshape(per_call, batch_size, *array.shape[1:]) for name, array in batches.items()}
     if mesh is not None:
       batches = devices.spread(batches, mesh, axis=1)
-    measured.append(evaluate(params, batches))
+    measured.append(evaluate(params, batches, np.int32(num_batches)))
   return functools.reduce(metrics_lib.Metrics.merge, jax.device_get(measured)).compute()
 
 
