@@ -122,6 +122,7 @@ def test_reliability_is_that_of_the_committed_campaign():
   for row in kinds.values():
     assert sum(row['outcomes'].values()) == row['trials']
     assert row['outcomes'].get('lost', 0) == row['lost']
+  assert set(FAULTS['caught']) == {'no-checksums', 'no-lock', 'forgetful'}
   assert all(FAULTS['caught'].values())
 
 
