@@ -40,10 +40,6 @@ class Checkpoint(NamedTuple):
   record: dict
 
 
-class Damaged(errors.DigitsError):
-  """A checkpoint does not hold what was saved in it."""
-
-
 def list_steps(directory):
   """The steps of a directory that look complete, ascending; that they are whole is for `load` to say."""
   directory = pathlib.Path(directory)
@@ -64,7 +60,7 @@ def load(directory, step, template):
     A `Checkpoint`.
 
   Raises:
-    Damaged: it cannot be read, or an array or the record is not what was saved.
+    DamagedError: it cannot be read, or an array or the record is not what was saved.
     UsageError: it holds arrays of other names, shapes or dtypes than the template.
   """
   from orbax.checkpoint import v1 as ocp
@@ -87,7 +83,7 @@ def load(directory, step, template):
     raise
   except Exception as error:  # What Orbax raises depends on which byte of which file is damaged.
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
-    raise Damaged(f'The checkpoint {path} is damaged ({reason[:200]}).') from error
+    raise errors.DamagedError(f'The checkpoint {path} is damaged ({reason[:200]}).') from error
   return Checkpoint(step, serialization.from_state_dict(template, state), record['user'])
 
 
@@ -176,7 +172,7 @@ def load_newest(directory, template, needs=lambda record: None):
       if needed not in (None, step):
         load(directory, needed, template)
       return checkpoint
-    except Damaged as error:
+    except errors.DamagedError as error:
       _logger.warning('%s Going back to the one before it.', error)
   return None
 

@@ -74,7 +74,7 @@ def train_all(config, workdir, dataset, make_probe=lambda model: None):
   for train_configs in everything.values():
     loop.check_batch_size(train_configs[0], dataset)
   for position, (name, train_configs) in enumerate(everything.items(), 1):
-    missing = [one for one in train_configs if results_lib.read_results(run_directory(workdir, name, one)) is None]
+    missing = [one for one in train_configs if _is_missing(one, run_directory(workdir, name, one))]
     size = _group_size(config, train_configs[0])
     for start in range(0, len(missing), size):
       group = missing[start : start + size]
@@ -87,8 +87,12 @@ def train_all(config, workdir, dataset, make_probe=lambda model: None):
         num_devices=config.mesh['seeds'],
         probe=make_probe(group[0].make_model()),
       )
-      for member in members:
+      for member in sorted(members, key=lambda member: member.failed_step >= 0):  # One that failed raises.
         population.write_member(member, run_directory(workdir, name, member.config), dataset)
+
+
+def _is_missing(train_config, directory):
+  return workdir_lib.finished_results(train_config, directory) is None
 
 
 def _group_size(config, train_config):

@@ -12,6 +12,7 @@ from digits import models
 from digits import optim
 
 _MAX_COUNT = 1_000_000
+_IMAGE_SIDE = 28  # A kernel that is larger sees nothing more.
 
 
 def _field(check, allowed):
@@ -35,7 +36,10 @@ def _choice(*choices):
 
 
 def _string():
-  return _field(lambda value: isinstance(value, str), 'a string')
+  def check(value):
+    return isinstance(value, str) and value.isprintable()  # Not what a path or a terminal cannot hold.
+
+  return _field(check, 'a string of printable characters')
 
 
 def _mesh(axis):
@@ -272,18 +276,6 @@ def to_dict(config):
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def describe_difference(saved, wanted):
-  """Says in which fields two configs, as from `to_dict`, describe different runs; '' where they describe the same one.
-
-  Where the data lies, and over how many devices it is spread, does not count.
-  """
-  return '; '.join(
-    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
-    for name in sorted(saved.keys() | wanted.keys())
-    if name not in ('data_dir', 'mesh') and saved.get(name) != wanted.get(name)
-  )
-
-
 def load_config(path, **overrides):
   """Loads a config file, for use without the command line.
 
@@ -353,6 +345,8 @@ def _check_architecture(model, architecture):
     elif isinstance(default, tuple):
       good = isinstance(value, tuple) and 1 <= len(value) <= 4 and all(_is_width(item) for item in value)
       allowed = 'one to four integers from 1 to 4,096'
+    elif name == 'kernel_size':
+      good, allowed = type(value) is int and 1 <= value <= _IMAGE_SIDE, f'an integer from 1 to {_IMAGE_SIDE}'
     else:
       good, allowed = _is_width(value), 'an integer from 1 to 4,096'
     if not good:

@@ -98,6 +98,8 @@ def _to_grey(image):
   image.load()
   orientation = image.getexif().get(0x0112, 1)  # Read after loading, because Pillow turns a TIFF upright itself.
   if image.mode.startswith(('I', 'F')):
+    # Reduced first: as float32 arrays, a large picture would not fit the memory that is promised.
+    image = _reduce(image.convert('I') if image.mode.startswith('I;') else image)
     image = Image.fromarray(_stretch(np.asarray(image)))
   elif image.has_transparency_data:
     image = _reduce(image.convert('RGBA'))

@@ -7,6 +7,10 @@ class DigitsError(Exception):
   exit_code = 1
 
 
+class DamagedError(DigitsError):
+  """A file does not hold what was written to it."""
+
+
 class UsageError(DigitsError):
   """The program was called wrongly: a flag, a config field or a path that cannot be meant."""
 

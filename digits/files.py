@@ -59,23 +59,26 @@ def lock(path, *, waiting=None):
   """Holds the lock file `path`; the operating system frees it when the process dies, however it dies.
 
   Args:
-    path: the lock file; its directory exists.
+    path: the lock file; its directory exists, and is cleared of what `replace_atomically` did not finish.
     waiting: what to log before waiting for another process; None to refuse instead of waiting.
 
   Raises:
     DigitsError: another process holds the lock, and `waiting` is None.
   """
+  path = pathlib.Path(path)
   held = filelock.FileLock(path)
   try:
     held.acquire(timeout=0)
   except filelock.Timeout as error:
     if waiting is None:
       raise errors.DigitsError(
-        f'{pathlib.Path(path).parent} is in use by another run: wait for it, or choose another --workdir.'
+        f'{path.parent} is in use by another run: wait for it, or choose another --workdir.'
       ) from error
     _logger.warning(waiting)
     held.acquire()
   try:
+    for half in path.parent.rglob('.*.????????.tmp'):  # What processes that were killed were writing atomically.
+      half.unlink(missing_ok=True)
     yield
   finally:
     held.release()

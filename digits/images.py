@@ -157,7 +157,10 @@ def _find_level_rules(mask):
     inside = labels[rows, columns] == label
     # Along a rule there is ink everywhere: its own, or that of the strokes. Along a row of digits there are gaps.
     if (mask[rows, columns] & inside).any(0).mean() >= _RULE_COVERAGE:
-      rules[rows, columns] |= thin[rows, columns] & inside
+      rule = thin[rows, columns] & inside
+      # What is thicker than the rest of it is a stroke that runs along it for a while.
+      usual = int(np.median(rule.sum(0)[rule.any(0)]))
+      rules[rows, columns] |= rule & ~ndimage.binary_opening(rule, np.ones((usual + 2, 1)))
   return rules
 
 

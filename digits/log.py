@@ -1,6 +1,7 @@
 """What a run shows and records: metrics.jsonl, TensorBoard events, and progress on the terminal."""
 
 import contextlib
+import hashlib
 import json
 import sys
 import time
@@ -59,10 +60,8 @@ class MetricsWriter(contextlib.AbstractContextManager):
   def _open(self, workdir):
     from tensorboardX import SummaryWriter  # 0.2 s to import, and only a run needs it.
 
-    path = workdir / 'metrics.jsonl'
-    with files.replace_atomically(path) as file:
-      file.writelines(_to_line(record) for record in self.history)
-    self._file = open(path, 'ab')
+    write_metrics(workdir, self.history)
+    self._file = open(workdir / 'metrics.jsonl', 'ab')
     last_step = max((record['step'] for record in self.history), default=-1)
     self._events = SummaryWriter(str(workdir), purge_step=last_step + 1)
 
@@ -81,6 +80,20 @@ class MetricsWriter(contextlib.AbstractContextManager):
     if self._file is not None:
       self._file.close()
       self._events.close()
+
+
+def write_metrics(workdir, history):
+  """Writes metrics.jsonl, whole or not at all, with these records."""
+  with files.replace_atomically(workdir / 'metrics.jsonl') as file:
+    file.writelines(_to_line(record) for record in history)
+
+
+def hash_metrics(workdir):
+  """The SHA-256 of metrics.jsonl in hexadecimal, or None where there is no such file."""
+  try:
+    return hashlib.sha256((workdir / 'metrics.jsonl').read_bytes()).hexdigest()
+  except FileNotFoundError:
+    return None
 
 
 def _to_line(record):

@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import logging
 import math
 import pathlib
 import time
 
 import jax
+import numpy as np
 
 from digits import checkpoint as checkpoint_lib
 from digits import config as config_lib
@@ -28,22 +30,33 @@ from digits import workdir as workdir_lib
 # The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
+_logger = logging.getLogger(__name__)
 
-# One call of the compiled evaluation measures this many batches.
-_EVAL_BATCHES_PER_CALL = 10
+
+# About how many images one call of the compiled evaluation measures.
+_IMAGES_PER_EVALUATION = 2048
 
 
 @functools.cache
 def _compile_evaluation(model):
-  """Compiles, once for a model, `(params, batches) -> metrics`; batches are stacked along a leading axis."""
+  """Compiles, once for a model, `(params, batches, num_batches) -> metrics`; batches are stacked along a first axis."""
 
-  def eval_steps(params, batches):
-    def body(metrics, batch):
-      return metrics.merge(step_lib.eval_step(params, batch, model=model)), None
+  def eval_steps(params, batches, num_batches):
+    def body(index, metrics):
+      batch = {name: array[index] for name, array in batches.items()}
+      return metrics.merge(step_lib.eval_step(params, batch, model=model))
 
-    return jax.lax.scan(body, metrics_lib.Metrics.empty(), batches)[0]
+    if len(batches['label']) == 1:
+      return body(0, metrics_lib.Metrics.empty())
+    return jax.lax.fori_loop(0, num_batches, body, metrics_lib.Metrics.empty())
 
   return jax.jit(eval_steps, compiler_options=devices.compiler_options())
+
+
+@functools.cache
+def _convolves_slowly_in_loops(model):
+  image = np.zeros((16, 28, 28, 1), np.float32)
+  return steps.is_slow_in_loops(jax.make_jaxpr(model.init)(jax.random.key(0), image))
 
 
 def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
@@ -61,14 +74,15 @@ def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
   """
   if mesh is not None:
     batch_size += -batch_size % mesh.size
-  num_batches = min(max(math.ceil(len(split.label) / batch_size), 1), _EVAL_BATCHES_PER_CALL)
-  evaluate = _compile_evaluation(model)
-  measured = []
-  for batches in data.host_batches(split, num_batches * batch_size):
-    batches = {name: array.reshape(num_batches, batch_size, *array.shape[1:]) for name, array in batches.items()}
+  per_call = 1 if _convolves_slowly_in_loops(model) else max(1, _IMAGES_PER_EVALUATION // batch_size)
+  per_call = min(per_call, max(1, math.ceil(len(split.label) / batch_size)))
+  evaluate, measured = _compile_evaluation(model), [metrics_lib.Metrics.empty()]
+  for batches in data.host_batches(split, per_call * batch_size):
+    num_batches = math.ceil(batches['mask'].sum() / batch_size)
+    batches = {name: array.reshape(per_call, batch_size, *array.shape[1:]) for name, array in batches.items()}
     if mesh is not None:
       batches = devices.spread(batches, mesh, axis=1)
-    measured.append(evaluate(params, batches))
+    measured.append(evaluate(params, batches, np.int32(num_batches)))
   return functools.reduce(metrics_lib.Metrics.merge, jax.device_get(measured)).compute()
 
 
@@ -89,7 +103,9 @@ def run(config, workdir):
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
     results = workdir_lib.finished_results(config, workdir)
-    if results is None:
+    if results is not None:
+      _restore_metrics(config, workdir, results)
+    else:
       watch = log.Stopwatch()
       with watch.phase('data'):
         devices.check_devices()
@@ -116,7 +132,7 @@ def _train(config, workdir, dataset, mesh, watch):
   jit = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
   rate_at, empty_window = jax.jit(schedule), jit(metrics_lib.Metrics.empty)
   carry = jit(lambda seed: steps.init_carry(steps.split_seed(seed)[0], model=model, optimizer=optimizer))(config.seed)
-  newest = _load_newest(workdir, carry)
+  newest = _load_newest(config, workdir, carry)
   history, loader_state = [], None
   if newest is not None:
     carry = devices.replicate(newest.tree, mesh)
@@ -214,6 +230,7 @@ def write_results(config, workdir, dataset, params, step, history, seconds, mesh
     'valid': history_lib.valid_scores(history, step),
     'test': test,
     'seconds': seconds,
+    'metrics_sha256': log.hash_metrics(workdir),
   }
   return results_lib.write_results(workdir, results)
 
@@ -258,12 +275,29 @@ def needed_step(record):
   return history_lib.best_step(record['history'])
 
 
-def _load_newest(workdir, carry):
-  """Loads the newest good checkpoint, and deletes the damaged ones after it."""
+def _load_newest(config, workdir, carry):
+  """Loads the newest good checkpoint of the config, and deletes the damaged ones after it."""
   directory = workdir / 'checkpoints'
   newest = checkpoint_lib.load_newest(directory, carry, needed_step)
+  if newest is not None:
+    workdir_lib.refuse_other_config(config, newest.record['config'], directory)
   checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
   return newest
+
+
+def _restore_metrics(config, workdir, results):
+  """Writes metrics.jsonl of a finished run anew, from its newest checkpoint, where it is not what it was."""
+  if log.hash_metrics(workdir) == results['metrics_sha256']:
+    return
+  _logger.warning('%s is damaged or missing; writing it anew from the newest checkpoint.', workdir / 'metrics.jsonl')
+  with workdir_lib.claim(config, workdir):
+    newest = checkpoint_lib.load_newest(workdir / 'checkpoints', carry_template(config))
+    log.write_metrics(workdir, newest.record['history'] if newest else [])
+  if log.hash_metrics(workdir) != results['metrics_sha256']:
+    raise errors.DigitsError(
+      f'{workdir / "metrics.jsonl"} is damaged, and so are the checkpoints that hold its lines: '
+      f'delete {workdir / "results.json"} and run the same command to train again from what is whole.'
+    )
 
 
 def pace(steps_per_look, steps_done, seconds):

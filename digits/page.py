@@ -14,8 +14,8 @@ def to_html(models, accuracies):
   """Writes the page.
 
   Args:
-    models: dict of (`Run`, temperature) by model name, as from `load_calibrated`.
-    accuracies: on the test split, fractions by model name; None where it was not measured.
+    models: dict of (run, temperature) by name, as from `load_calibrated`; `config` and `params` of a run are used.
+    accuracies: on the test split, fractions by name; None where it was not measured.
 
   Returns:
     bytes of the HTML file.
@@ -23,7 +23,7 @@ def to_html(models, accuracies):
   content = [
     {
       'name': name,
-      'title': _TITLES[name],
+      'title': _TITLES[run.config.model],
       'accuracy': accuracies[name],
       'temperature': temperature,
       'layers': _layers(run),

@@ -240,11 +240,15 @@ def write_member(member, workdir, dataset):
     DigitsError: its loss or gradient was not finite.
   """
   if member.failed_step >= 0:
+    steps_per_epoch = math.ceil(len(dataset.train.label) / member.config.batch_size)
+    rate = float(loop.make_schedule(member.config, steps_per_epoch)(member.failed_step))
     raise errors.DigitsError(
-      f'The loss or its gradient was not finite at step {member.failed_step} with seed {member.config.seed}: '
+      f'The loss or its gradient was not finite at step {member.failed_step} with seed {member.config.seed}, where the '
+      f'learning rate was {rate:.4g} and the gradient norm {float(member.carry.failed_grad_norm):.4g}: '
       'lower config.learning_rate or set config.clip_norm.'
     )
   workdir.mkdir(parents=True, exist_ok=True)
+  checkpoint_lib.delete_after(workdir / 'checkpoints', -1)  # Those of a process that did not get to the results.
   workdir_lib.write_config(member.config, workdir)
   with log.MetricsWriter(workdir, []) as writer:
     for record in member.history:

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import json
+import logging
 import pathlib
 from typing import NamedTuple
 
@@ -10,14 +10,16 @@ import jax
 import numpy as np
 
 from digits import data
+from digits import documents
 from digits import errors
-from digits import files
 from digits import runs
 from digits import step as step_lib
 from digits.data import arrays
 
 # Sizes of compiled calls: one image must not wait for the arithmetic of many, nor each number of images for a compiler.
 _BATCH_SIZES = (1, 32, 500)
+
+_logger = logging.getLogger(__name__)
 
 
 class Predictions(NamedTuple):
@@ -70,7 +72,10 @@ def predict(images, run, *, temperature=1.0):
 
 def predict_prepared(images, run, *, temperature=1.0):
   """`predict` for images uint8[N, 28, 28, 1] that are as MNIST's already."""
-  probability = np.array(jax.nn.softmax(apply_batched(run, images) / np.float32(temperature), axis=1))
+  # In NumPy, because JAX compiles anew for each number of images.
+  logits = apply_batched(run, images) / np.float32(temperature)
+  powers = np.exp(logits - logits.max(1, keepdims=True))
+  probability = powers / powers.sum(1, keepdims=True)
   probability[~images.any((1, 2, 3))] = np.nan
   return Predictions(images, probability)
 
@@ -84,7 +89,7 @@ def apply_batched(run, images):
     size = next((size for size in _BATCH_SIZES if size >= len(images) - start), _BATCH_SIZES[-1])
     batch = images[start : start + size]
     padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-    logits.append(_apply(run.model, params, padded)[: len(batch)])
+    logits.append(np.asarray(_apply(run.model, params, padded))[: len(batch)])
     start += size
   return np.concatenate(logits) if logits else np.zeros((0, arrays.NUM_CLASSES), np.float32)
 
@@ -108,17 +113,20 @@ def load_temperature(workdir, run):
     DigitsError: the dataset cannot be prepared or read.
   """
   path = pathlib.Path(workdir) / 'temperature.json'
-  with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-    kept = json.loads(path.read_bytes())
-    if kept['step'] == run.step and 0 < kept['temperature'] < np.inf:
-      return float(kept['temperature'])
+  try:
+    kept = documents.read(path)
+  except errors.DamagedError as error:
+    _logger.warning('%s Fitting the temperature again.', error)
+    kept = None
+  if kept is not None and kept['step'] == run.step:
+    return kept['temperature']
   valid = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation).valid
   from digits import statistics  # SciPy takes a second to import.
 
   temperature = statistics.fit_temperature(apply_batched(run, valid.image), valid.label) if len(valid.label) else 1.0
   # Another person's workdir may not be writable; then it is fitted each time.
-  with contextlib.suppress(OSError), files.replace_atomically(path) as file:
-    file.write(json.dumps({'step': run.step, 'temperature': temperature}).encode() + b'\n')
+  with contextlib.suppress(OSError):
+    documents.write(path, {'step': run.step, 'temperature': temperature})
   return temperature
 
 

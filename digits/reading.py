@@ -23,8 +23,6 @@ _WIDE = 0.8  # A piece that is wider may be several digits,
 _TOO_WIDE = 1.4  # and then surely is.
 _LEAST_PART = 0.15  # The least width of what is cut off.
 _MAX_CUTS = 8
-# A digit that the model is surer of than this is not cut, unless it is too wide.
-_SURE = 0.97
 # What a part costs, in nats: a part of a digit can look like a digit.
 _PART_COST = 0.25
 # What a part costs that is wider than the line is high, in nats for each height.
@@ -227,8 +225,7 @@ def _crop(piece, start, stop):
 def _choose_parts(parts, height):
   """The likeliest parts that make up a piece, as a list of (`_Piece`, float32[10])."""
   last = max(j for _, j in parts)
-  whole, row = parts[0, last]
-  if last == 1 or (whole.width <= _TOO_WIDE * height and row.max() >= _SURE):
+  if last == 1:
     return [parts[0, last]]
   # best[j]: score and first cut of the last part, for all that is to the left of cut j.
   best = {0: (0.0, 0)}

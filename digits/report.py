@@ -11,6 +11,7 @@ from digits import comparison as comparison_lib
 from digits import figures
 from digits import files
 from digits import findings
+from digits import page as page_lib
 from digits import statistics
 from digits import svg as svg_lib
 from digits.step import normalize
@@ -64,6 +65,7 @@ def _render(comparison, directory):
     'learned': _learned(comparison),
     'calibration': _calibration(comparison, summary, looks),
     'refusing': _refusing(comparison, looks),
+    'drawing': _drawing(comparison, summary),
     'disputed': _disputed(comparison, summary),
     'protocol': {'settings': _settings(comparison)},
   }
@@ -215,6 +217,19 @@ def _hardest(comparison, looks):
     'findings': [findings.hardest(len(images), num_wrong, num_disputed)],
     'figures': [Figure(panels, caption)] if panels else [],
   }
+
+
+def _drawing(comparison, summary):
+  """The page to draw on, with the first seed of each model; None where the images are not of digits."""
+  if {runs.config.dataset for runs in comparison.models.values()} != {'mnist'}:
+    return {'page': None}
+  models, accuracies = {}, {}
+  for name, runs in comparison.models.items():
+    scores = summary['models'][name]
+    temperature = scores['calibration']['temperature']
+    models[name] = runs, temperature['per_seed'][0] if temperature else 1.0
+    accuracies[name] = scores['test']['accuracy']['per_seed'][0]
+  return {'page': page_lib.to_html(models, accuracies).decode()}
 
 
 def _learned(comparison):

@@ -1,13 +1,11 @@
 """The results of a run: results.json, and the table that people see."""
 
 import importlib.metadata
-import json
 import platform
 
 from digits import devices
 from digits import distributed
-from digits import errors
-from digits import files
+from digits import documents
 
 # What the models are measured against: accuracy as a fraction, loss in nats, on the 10,000 test images of MNIST.
 PUBLISHED = {
@@ -26,26 +24,16 @@ def versions():
 def write_results(workdir, results):
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
   results = results | {'device': devices.device_name(), 'versions': versions()}
-  if not distributed.is_main():
-    return results
-  with files.replace_atomically(workdir / 'results.json') as file:
-    file.write((json.dumps(results, indent=2, allow_nan=False) + '\n').encode())
-  return results
+  return documents.write(workdir / 'results.json', results) if distributed.is_main() else results
 
 
 def read_results(workdir):
   """Returns the content of results.json, or None where the run is not finished.
 
   Raises:
-    DigitsError: the file is there but is not JSON.
+    DamagedError: it is not what was written.
   """
-  path = workdir / 'results.json'
-  try:
-    return json.loads(path.read_bytes())
-  except FileNotFoundError:
-    return None
-  except ValueError as error:
-    raise errors.DigitsError(f'{path} is damaged: delete it and run the same command to write it again.') from error
+  return documents.read(workdir / 'results.json')
 
 
 def format_table(results):

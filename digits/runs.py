@@ -1,6 +1,5 @@
 """Loading a trained model from the workdir of its run."""
 
-import json
 import pathlib
 import re
 from typing import Any
@@ -14,6 +13,8 @@ from digits import errors
 from digits import history as history_lib
 from digits import loop
 from digits import models
+from digits import results as results_lib
+from digits import workdir as workdir_lib
 
 
 class Run(NamedTuple):
@@ -51,18 +52,22 @@ def load_run(workdir):
   """
   workdir = pathlib.Path(workdir)
   mend = f'run its launch.py command again, without {workdir / "results.json"}, to make it anew'
-  config = _load_config(workdir, mend)
-  steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
-  if not steps:
-    raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
-  template = loop.carry_template(config)
+  workdir_lib.refuse_links(workdir)
   try:
+    config = _load_config(workdir)
+    results = results_lib.read_results(workdir)
+    steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
+    if not steps:
+      raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
+    template = loop.carry_template(config)
     newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
-    if config_lib.describe_difference(newest.record['config'], config_lib.to_dict(config)):
-      raise checkpoint_lib.Damaged(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
+    if workdir_lib.config_differences(config, newest.record['config']):
+      raise errors.DamagedError(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
     best_step = history_lib.best_step(newest.record['history']) or newest.step
+    if results is not None and results['step'] != best_step:
+      raise errors.DamagedError(f'{workdir / "checkpoints"} lacks the newest checkpoint.')
     best = newest if best_step == newest.step else checkpoint_lib.load(workdir / 'checkpoints', best_step, template)
-  except checkpoint_lib.Damaged as error:
+  except errors.DamagedError as error:
     raise errors.DigitsError(f'{str(error).rstrip(".")}: {mend}.') from error
   return Run(
     config=config,
@@ -70,7 +75,7 @@ def load_run(workdir):
     params=best.tree.state.params,
     step=best_step,
     history=newest.record['history'],
-    finished=(workdir / 'results.json').exists(),
+    finished=results is not None,
   )
 
 
@@ -92,11 +97,10 @@ def find_runs(workdir):
   return found or [workdir]
 
 
-def _load_config(workdir, mend):
-  path = workdir / 'config.json'
-  try:
-    return config_lib.from_dict(json.loads(path.read_bytes()))
-  except FileNotFoundError as error:
-    raise errors.UsageError(f'{workdir} is not the workdir of a run: it has no config.json.') from error
-  except (ValueError, AttributeError, errors.UsageError) as error:
-    raise errors.DigitsError(f'{path} is damaged: put the original back, or {mend}.') from error
+def _load_config(workdir):
+  saved = workdir_lib.read_config(workdir)
+  if saved is None:
+    raise errors.UsageError(f'{workdir} is not the workdir of a run: it has no config.json.')
+  if saved['experiment'] != 'train':
+    raise errors.UsageError(f'{workdir} is of the experiment {saved["experiment"]}, without a run: name one in it.')
+  return config_lib.from_dict(saved)

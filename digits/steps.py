@@ -94,6 +94,11 @@ def split_seed(seed):
   return jax.random.split(jax.random.key(seed))
 
 
+def is_slow_in_loops(jaxpr):
+  """Whether a program is to be called once a step: XLA's CPU backend runs a convolution in a loop on one thread."""
+  return jax.default_backend() == 'cpu' and 'conv_general_dilated' in str(jaxpr)
+
+
 def epoch_order(epoch, *, seed, num_examples, batch_size):
   """The shuffle of an epoch of a run, a function of the seed and the epoch alone; see `shuffled_order`."""
   _, rng_shuffle = split_seed(seed)
@@ -133,9 +138,7 @@ class InMemory:
     )
     many = jit(functools.partial(run_steps, model=model, optimizer=optimizer))
     many = many.trace(carry, self._split, self._order, np.int32(0), np.int32(1))
-    # XLA's CPU backend runs a convolution inside a loop on one thread, and far slower than the same outside of it.
-    slow_in_loop = jax.default_backend() == 'cpu' and 'conv_general_dilated' in str(many.jaxpr)
-    if config.step_loop == 'device' or (config.step_loop == 'auto' and not slow_in_loop):
+    if config.step_loop == 'device' or (config.step_loop == 'auto' and not is_slow_in_loops(many.jaxpr)):
       compiled = many.lower().compile()
       return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
 

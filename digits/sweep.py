@@ -12,6 +12,7 @@ import numpy as np
 from digits import config as config_lib
 from digits import data
 from digits import devices
+from digits import documents
 from digits import errors
 from digits import files
 from digits import loop
@@ -88,7 +89,7 @@ def make_trials(config):
 def _train_trials(config, workdir, dataset, trials):
   """Trains the runs that trials.jsonl does not hold yet, those that may at once together; returns all of them."""
   path = workdir / 'trials.jsonl'
-  done = _read_trials(path)
+  done = _read_trials(path, config)
   groups = {}
   for trial in trials:
     for seed in config.seeds():
@@ -109,22 +110,38 @@ def _train_trials(config, workdir, dataset, trials):
       num_devices=config.mesh['seeds'],
     )
     for (trial, seed), member in zip(part, members, strict=True):
-      done[_key(trial, seed)] = {'trial': trial, 'seed': seed, 'valid': _best_scores(member)}
+      done[_key(trial, seed)] = documents.seal(
+        {'recipe': _recipe(config), 'trial': trial, 'seed': seed, 'valid': _best_scores(member)}
+      )
     # Written anew as a whole: a list of a few hundred lines, and never a half of one.
     with files.replace_atomically(path) as file:
-      file.writelines((json.dumps(run) + '\n').encode() for run in done.values())
+      file.writelines(documents.encode(run) for run in done.values())
   return done
 
 
-def _read_trials(path):
+def _read_trials(path, config):
+  """The runs in trials.jsonl, with a warning for each that is damaged: it is trained again."""
   try:
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines(keepends=True)
   except FileNotFoundError:
     return {}
-  try:
-    return {_key(run['trial'], run['seed']): run for run in map(json.loads, lines)}
-  except (ValueError, KeyError, TypeError) as error:
-    raise errors.DigitsError(f'{path} is damaged: delete it to train the trials again.') from error
+  done = {}
+  for number, line in enumerate(lines, 1):
+    try:
+      run = documents.decode(line)
+    except ValueError as error:
+      _logger.warning('Line %d of %s is damaged (%s); training it again.', number, path, error)
+      continue
+    if run['recipe'] != _recipe(config):
+      raise errors.UsageError(f'{path} holds trials of another recipe: choose another --workdir, or delete it.')
+    done[_key(run['trial'], run['seed'])] = run
+  return done
+
+
+def _recipe(config):
+  """What a trial starts from, as JSON types, but for where its data lies: a trial is of no use to another recipe."""
+  recipe = config_lib.to_dict(config.make_train_config('recipe', config.recipe, seed=config.seed))
+  return {name: value for name, value in recipe.items() if name != 'data_dir'}
 
 
 def _key(trial, seed):

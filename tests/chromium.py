@@ -93,4 +93,6 @@ class Page:
     self.evaluate('0')  # Takes in what has happened until now.
     methods = {'Runtime.exceptionThrown', 'Log.entryAdded', 'Runtime.consoleAPICalled'}
     requests = [event for event in self.events if event['method'] == 'Network.requestWillBeSent']
+    # What is inlined is reported as a request too.
+    requests = [event for event in requests if not event['params']['request']['url'].startswith(('about:', 'data:'))]
     return [event for event in self.events if event['method'] in methods] + requests[1:]

@@ -45,7 +45,7 @@ def test_every_flipped_bit_is_noticed(directory, tmp_path):
     content = bytearray(path.read_bytes())
     content[rng.integers(len(content))] ^= 1 << rng.integers(8)
     path.write_bytes(content)
-    with pytest.raises(checkpoint.Damaged):
+    with pytest.raises(errors.DamagedError):
       checkpoint.load(copy, 40, _tree())
 
 
@@ -61,7 +61,7 @@ def test_either_check_alone_sees_a_flipped_weight_and_orbax_does_not(directory, 
   _flip_in_arrays(directory, 0)
   other = {'_check_files': '_check_arrays', '_check_arrays': '_check_files'}[check]
   monkeypatch.setattr(checkpoint, other, lambda *args: None)
-  with pytest.raises(checkpoint.Damaged):
+  with pytest.raises(errors.DamagedError):
     checkpoint.load(directory, 40, _tree())
   monkeypatch.setattr(checkpoint, check, lambda *args: None)
   wrong = checkpoint.load(directory, 40, _tree()).tree['a']['kernel']

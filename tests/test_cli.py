@@ -109,7 +109,7 @@ def test_launch_and_evaluate_as_a_user_runs_them(subprocess_env, tmp_path):
   config.write_text(config.read_text().replace('"num_validation": 60', '"num_validation": 61'))
   done = _run(subprocess_env, tmp_path, *evaluate)
   assert (done.returncode, done.stdout) == (1, '')
-  assert 'config.json is not the config of the checkpoints beside it' in done.stderr
+  assert 'config.json is damaged (its content does not match its SHA-256)' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def test_configs_describe_the_papers_models(name, model):
     ('architecture', {}, 'config.architecture.features is missing'),
     ('architecture', 3, 'config.architecture=3'),
     ('warmup_fraction', 1.5, 'config.warmup_fraction=1.5'),
+    ('data_dir', 'a\0b', "config.data_dir='a\\x00b' is not allowed: it must be a string of printable characters"),
   ],
 )
 def test_bad_values_name_field_value_and_what_is_allowed(field, value, message):
@@ -65,6 +66,7 @@ def test_bad_values_name_field_value_and_what_is_allowed(field, value, message):
     ('features', ()),
     ('features', (16, 2.5)),
     ('kernel_size', 0),
+    ('kernel_size', 29),
     ('hidden_units', 10**9),
     ('conv_activation', 'softplus'),
     ('wings', 2),

@@ -57,7 +57,7 @@ def test_damaged_cache_is_noticed_or_harmless(prepared_data_dir, tmp_path_factor
       np.testing.assert_array_equal(read[split].label, good[split].label)
 
 
-def test_damaged_cache_is_named_and_rebuilt(data_dir, caplog):
+def test_damaged_cache_is_named_and_rebuilt(data_dir, synthetic_archives, caplog):
   path = data_dir / 'digits_mnist' / 'arrays.npz'
   good = path.read_bytes()
   path.write_bytes(good[:5000] + bytes([good[5000] ^ 4]) + good[5001:])
@@ -67,13 +67,27 @@ def test_damaged_cache_is_named_and_rebuilt(data_dir, caplog):
   assert len(path.read_bytes()) == len(good)
 
 
+def test_objects_in_a_cache_are_not_unpickled(data_dir, synthetic_archives, caplog):
+  path = data_dir / 'digits_mnist' / 'arrays.npz'
+  arrays = dict(np.load(path)) | {'test_label': np.array([object()])}
+  np.savez(path, **arrays)
+  with caplog.at_level(logging.WARNING):
+    assert len(data.load_dataset('mnist', data_dir, num_validation=0).test.label) == conftest.NUM_TEST
+  assert 'Object arrays cannot be loaded' in caplog.text
+
+
+def test_a_home_directory_that_is_not_there(tmp_path):
+  with pytest.raises(errors.UsageError, match='config.data_dir.*~nobody-here'):
+    data.load_dataset('mnist', '~nobody-here/data')
+
+
 def _flip(path, offset):
   content = bytearray(path.read_bytes())
   content[offset] ^= 16
   path.write_bytes(content)
 
 
-@pytest.mark.parametrize('damage', ['flip', 'truncate', 'delete', 'metadata', 'no_metadata'])
+@pytest.mark.parametrize('damage', ['flip', 'truncate', 'delete', 'metadata', 'count', 'no_metadata'])
 def test_damaged_prepared_dataset_is_named_and_prepared_again(data_dir, synthetic_archives, damage, caplog):
   good = data.load_dataset('mnist', data_dir, num_validation=0)
   directory = data_dir / 'digits_mnist'
@@ -86,6 +100,10 @@ def test_damaged_prepared_dataset_is_named_and_prepared_again(data_dir, syntheti
     records.write_bytes(records.read_bytes()[:10000])
   elif damage == 'delete':
     records.unlink()
+  elif damage == 'count':
+    content = metadata.read_text()
+    assert '"300"' in content
+    metadata.write_text(content.replace('"300"', '"100"'))
   elif damage == 'metadata':
     metadata.write_bytes(metadata.read_bytes()[:50])
   else:

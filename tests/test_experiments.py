@@ -1,12 +1,16 @@
 """The experiments of many runs, end to end on tiny data: the comparison, the activation study, the sweep."""
 
 import json
+import shlex
 
+from absl import flags
 import conftest
+from ml_collections import config_flags
 import numpy as np
 import pytest
 
 from digits import activations
+from digits import cli
 from digits import compare
 from digits import config as config_lib
 from digits import errors
@@ -152,6 +156,27 @@ def test_grid_sweep_resumes_and_never_scores_the_test_split(tiny_experiment, tmp
   assert (tmp_path / 'figures' / 'heat-map.png').exists()
   assert 'test' not in (tmp_path / 'trials.jsonl').read_text()
   assert results['command'] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('model', ['mlp', 'cnn'])
+def test_the_command_of_the_best_recipe_is_that_recipe(tiny_experiment, tiny_config, monkeypatch, model):
+  recipe = config_lib.to_dict(tiny_config(model, schedule='cosine'))
+  config = tiny_experiment('sweep', recipe=recipe, search={'learning_rate': (0.3, 0.7)})
+  runs = {
+    sweep._key({'learning_rate': rate}, seed): {'valid': {'loss': rate, 'accuracy': 0.5}}
+    for rate in (0.3, 0.7)
+    for seed in config.seeds()
+  }
+  results = sweep.summarize(config, sweep.make_trials(config), runs)
+  arguments = shlex.split(results['command'])
+  assert arguments[:2] == ['python', 'launch.py']
+  monkeypatch.setattr('sys.argv', arguments[1:])  # Where config_flags looks for the fields.
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, '', flag_values=values)
+  flags.DEFINE_string('workdir', None, '', flag_values=values)
+  cli.parse_flags(arguments[1:], required='config', example='', flag_values=values)
+  best = config_lib.from_dict(values.config)
+  assert best == config.make_train_config('recipe', recipe, learning_rate=0.3, seed=best.seed)
 
 
 def test_random_trials_are_within_bounds_and_repeatable(tiny_experiment):

@@ -2,8 +2,10 @@
 
 import io
 import os
+import tracemalloc
 import warnings
 
+import handwriting
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -107,33 +109,12 @@ def test_preparing_the_test_images_does_not_change_the_accuracy(mnist, quick_run
   assert abs(before.mean() - after.mean()) <= 0.002
 
 
-_FILTERS = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
-# What undoes each EXIF orientation, from the EXIF standard by way of Pillow's names.
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
-
-
-def _paste(rng, digit):
-  """The digit on another canvas: scale 1 to 20, any place, polarity, brightness and EXIF rotation."""
-  side = round(28 * rng.uniform(1, 20))
-  ink = np.asarray(Image.fromarray(digit).resize((side, side), rng.choice(_FILTERS)), np.float32) / 255
-  ink = np.pad(ink, rng.integers(0, side // 2 + 1, (2, 2)))
-  paper = rng.uniform(0, 255)
-  pen = rng.choice([level for level in np.linspace(0, 255, 18) if abs(level - paper) > 60])
-  image = Image.fromarray((paper + (pen - paper) * ink + 0.5).astype(np.uint8))
-  orientation = int(rng.integers(1, 9))
-  if orientation != 1:
-    image = image.transpose(Image.Transpose(_TURNS[orientation]))
-  exif = Image.Exif()
-  exif[0x0112] = orientation
-  kind = rng.choice(['JPEG', 'PNG', 'WEBP', 'TIFF'])
-  return decode.decode(_encode(image, kind, exif=exif, **({'quality': 80} if kind in ('JPEG', 'WEBP') else {})))
-
-
 def test_scale_place_polarity_brightness_and_rotation_do_not_change_the_answer(mnist, quick_run):
   rng = np.random.default_rng(0)
   digits = mnist.test.image[:150]
   before = _answers(quick_run, digits)
-  after = _answers(quick_run, images.prepare([_paste(rng, digit[..., 0]) for digit in digits]))
+  pasted = [decode.decode(handwriting.paste(rng, digit[..., 0])) for digit in digits]
+  after = _answers(quick_run, images.prepare(pasted))
   assert (before == after).mean() >= 0.95
 
 
@@ -256,6 +237,15 @@ def test_large_pictures_are_reduced():
     grey = decode.decode(content)
     assert max(grey.shape) <= 2 * 1600
     assert np.abs(images.prepare([grey]).astype(int) - images.prepare([_seven()])).mean() < 2
+
+
+def test_large_pictures_of_16_bits_take_little_memory():
+  content = _encode(np.kron(255 - _seven(), np.ones((60, 60))).astype(np.uint16) * 257, compress_level=1)
+  tracemalloc.start()
+  decode.decode(content)
+  _, peak = tracemalloc.get_traced_memory()  # Of NumPy; Pillow's own is four bytes a pixel.
+  tracemalloc.stop()
+  assert peak < 6 * 3600**2
 
 
 def _bomb(width, height):

@@ -1,6 +1,7 @@
 import functools
 import json
 import logging
+import pickle
 import signal
 import threading
 
@@ -18,6 +19,7 @@ from digits import loop
 from digits import runs
 from digits import signals
 from digits import step as step_lib
+from digits import workdir as workdir_lib
 
 
 def _records(workdir):
@@ -36,6 +38,8 @@ def _assert_same_end(workdir, other, config):
   assert _without_seconds(_records(workdir)) == _without_seconds(_records(other))
   results = [json.loads((path / 'results.json').read_text()) for path in (workdir, other)]
   assert [result.pop('seconds').keys() for result in results] == [{'data', 'compile', 'train', 'total'}] * 2
+  for result in results:  # The sums are of times too.
+    del result['sha256'], result['metrics_sha256']
   assert results[0] == results[1]
 
 
@@ -50,7 +54,7 @@ def test_shipped_configs_end_to_end(tiny_config, tmp_path, name, capsys):
   assert results['test']['examples'] == conftest.NUM_TEST
   assert results['test']['accuracy'] > (0.2 if name == 'cnn' else 0.9)
   assert results['device'] == 'cpu'
-  assert config_lib.from_dict(json.loads((tmp_path / 'run' / 'config.json').read_text())) == config
+  assert config_lib.from_dict(workdir_lib.read_config(tmp_path / 'run')) == config
 
   records = _records(tmp_path / 'run')
   train = [record for record in records if record['split'] == 'train']
@@ -228,14 +232,54 @@ def test_workdir_that_is_a_file(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize('content', [b'', b'{"experiment": "tra', b'\xff\xfe'])
-def test_damaged_config_or_results_are_named(tiny_config, tmp_path, content):
-  loop.run(tiny_config('softmax'), tmp_path)
+def test_damaged_config_and_results_are_named_and_made_again(tiny_config, tmp_path, content, caplog):
+  results = loop.run(tiny_config('softmax'), tmp_path)
   for name in ('results.json', 'config.json'):
-    good = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(errors.DigitsError, match=f'{name} is damaged'):
-      loop.run(tiny_config('softmax'), tmp_path)
-    (tmp_path / name).write_bytes(good)
+    with pytest.raises(errors.DigitsError, match=f'{name} is damaged .* run its launch.py command again'):
+      runs.load_run(tmp_path)
+    with caplog.at_level(logging.WARNING):
+      assert loop.run(tiny_config('softmax'), tmp_path)['test'] == results['test']
+    assert f'{name} is damaged' in caplog.text
+    assert runs.load_run(tmp_path).finished
+
+
+def test_a_workdir_without_its_config_is_not_taken_for_anothers(tiny_config, tmp_path):
+  loop.run(tiny_config('softmax'), tmp_path)
+  (tmp_path / 'config.json').unlink()
+  with pytest.raises(errors.UsageError, match='checkpoints holds the run of another config .seed was 0 and is now 1'):
+    loop.run(tiny_config('softmax', seed=1), tmp_path)
+
+
+@pytest.mark.parametrize('name', ['results.json', 'config.json', 'metrics.jsonl'])
+def test_every_changed_digit_of_a_finished_run_is_noticed(tiny_config, tmp_path, name, caplog):
+  config = tiny_config('softmax', epochs=1)
+  loop.run(config, tmp_path)
+  good = (tmp_path / name).read_bytes()
+  position = max(i for i, byte in enumerate(good) if chr(byte).isdigit())
+  (tmp_path / name).write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+  with caplog.at_level(logging.WARNING):
+    loop.run(config, tmp_path)
+  assert f'{name} is damaged' in caplog.text
+  if name == 'metrics.jsonl':
+    assert (tmp_path / name).read_bytes() == good
+
+
+def test_nothing_is_unpickled(tiny_config, tmp_path, monkeypatch):
+  loop.run(tiny_config('softmax', epochs=1), tmp_path)
+  for name in ('load', 'loads', 'Unpickler'):
+    monkeypatch.setattr(pickle, name, None)
+  assert runs.load_run(tmp_path).finished
+
+
+def test_links_out_of_the_workdir_are_not_followed(tiny_config, tmp_path):
+  config = tiny_config('softmax', epochs=1)
+  loop.run(config, tmp_path / 'run')
+  (tmp_path / 'run' / 'results.json').rename(tmp_path / 'elsewhere.json')
+  (tmp_path / 'run' / 'results.json').symlink_to('../elsewhere.json')
+  for function in (lambda: loop.run(config, tmp_path / 'run'), lambda: runs.load_run(tmp_path / 'run')):
+    with pytest.raises(errors.DigitsError, match='results.json is a link that leads out of'):
+      function()
 
 
 def test_signals_are_left_alone_outside_the_main_thread():

@@ -12,6 +12,7 @@ from PIL import Image
 import pytest
 
 import digits
+from digits import documents
 from digits import errors
 from digits import loop
 from digits import prediction
@@ -99,10 +100,12 @@ def test_the_temperature_is_kept_and_fitted_again_when_it_is_not_readable(workdi
   run = digits.load_run(workdir)
   temperature = prediction.load_temperature(workdir, run)
   kept = workdir / 'temperature.json'
-  assert json.loads(kept.read_text()) == {'step': run.step, 'temperature': temperature}
-  kept.write_text(json.dumps({'step': run.step, 'temperature': 7.5}))
+  assert documents.read(kept) == documents.seal({'step': run.step, 'temperature': temperature})
+  documents.write(kept, {'step': run.step, 'temperature': 7.5})
   assert prediction.load_temperature(workdir, run) == 7.5
-  for damaged in ('{', '[]', '{"step": 1, "temperature": 7.5}', f'{{"step": {run.step}, "temperature": "hot"}}'):
+  altered = kept.read_text().replace('7.5', '7.4')
+  documents.write(kept, {'step': 1, 'temperature': 7.5})
+  for damaged in (kept.read_text(), altered, '{', '[]', '{"step": "1"}'):
     kept.write_text(damaged)
     assert prediction.load_temperature(workdir, run) == pytest.approx(temperature)
 

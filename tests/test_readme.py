@@ -2,12 +2,17 @@
 
 import json
 import re
+import shlex
 import statistics
 
 import conftest
+import numpy as np
 import pytest
 
+import digits
 from digits import config as config_lib
+from digits import export
+from digits import step as step_lib
 
 README = (conftest.ROOT / 'README.md').read_text()
 
@@ -21,6 +26,22 @@ def test_the_lines_for_a_notebook_run(prepared_data_dir, monkeypatch, capsys):
     code = code.replace(old, new)
   exec(compile(code, 'README.md', 'exec'), {})
   assert "'examples': 100" in capsys.readouterr().out
+
+
+def test_a_model_taken_along_runs(tiny_config, tmp_path, monkeypatch):
+  section = README.split('## Take a model along')[1].split('\n## ')[0]
+  (command,) = re.findall(r'^python -m digits\.export (.*)$', section, re.MULTILINE)
+  (code,) = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+  monkeypatch.chdir(tmp_path)
+  digits.run(tiny_config('cnn', epochs=1), 'runs/cnn')
+  monkeypatch.setattr('sys.argv', ['export', *shlex.split(command)])
+  export.main()
+  assert 'digits' not in code
+  names = {}
+  exec(compile(code, 'README.md', 'exec'), names)
+  run = digits.load_run('runs/cnn')
+  expected = step_lib.apply_model(run.model, run.params, np.zeros((2, 28, 28, 1), np.uint8))
+  np.testing.assert_allclose(names['logits'], expected, atol=1e-5)
 
 
 def test_files_named_in_the_readme_exist():
@@ -71,6 +92,37 @@ def test_a_configs_header_is_that_of_its_committed_run(model):
   assert f'{single["test"]["loss"]:.4f}' in header
   assert f'{single["seconds"]["total"]:.0f} s' in header
   assert single['test']['examples'] == 10_000
+
+
+def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements():
+  answers = json.loads((conftest.ROOT / 'results' / 'handwriting.json').read_text())['answers']
+  conditions = json.loads((conftest.ROOT / 'results' / 'reading.json').read_text())['conditions']
+  right = {name: f'{counts["right"] / counts["strings"]:.1%}'.replace('%', ' %') for name, counts in conditions.items()}
+  text = ' '.join(README.split())
+  assert answers['images'] == 10_000
+  assert min(counts['strings'] for counts in conditions.values()) >= 500
+  for sentence in (
+    f'is {100 * answers["accuracy"]:.2f} % as they are and {100 * answers["accuracy_prepared"]:.2f} % through the',
+    f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay when',
+    f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
+    f'with digits that touch {right["touching"]} (',
+  ):
+    assert sentence in text
+
+
+FAULTS = json.loads((conftest.ROOT / 'results' / 'faults.json').read_text())
+
+
+def test_reliability_is_that_of_the_committed_campaign():
+  rows = re.findall(r'^\| `(\w+)`: .* \| (\d+) \| (\d+) \|$', README, re.MULTILINE)
+  kinds = FAULTS['kinds']
+  assert {kind: (int(trials), int(lost)) for kind, trials, lost in rows} == {
+    kind: (row['trials'], row['lost']) for kind, row in kinds.items()
+  }
+  for row in kinds.values():
+    assert sum(row['outcomes'].values()) == row['trials']
+    assert row['outcomes'].get('lost', 0) == row['lost']
+  assert all(FAULTS['caught'].values())
 
 
 def test_requirements_are_those_of_the_package():

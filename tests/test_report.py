@@ -1,14 +1,17 @@
 import html.parser
+import json
 import re
 import shutil
 import subprocess
 
+import chromium
 from comparisons import make_comparison
 from comparisons import make_history
 import matplotlib.figure
 import numpy as np
 import pytest
 
+from digits import comparison as comparison_lib
 from digits import errors
 from digits import figures
 from digits import report
@@ -97,6 +100,14 @@ def test_the_page_is_accessible(page):
       assert attrs['scope'] in ('row', 'col', 'colgroup')
 
 
+def test_the_page_to_draw_on_is_in_it(comparison, page):
+  (frame,) = [attrs for tag, attrs in _Outline(page.read_text()).tags if tag == 'iframe']
+  temperature = comparison_lib.summarize(comparison)['models']['mlp']['calibration']['temperature']['per_seed'][0]
+  written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
+  assert [model['name'] for model in written] == ['softmax', 'mlp', 'cnn']
+  assert written[1]['temperature'] == temperature != 1
+
+
 def test_every_panel_of_the_page_is_written_as_png_and_svg(page):
   names = {attrs['id'] for tag, attrs in _Outline(page.read_text()).tags if tag == 'svg'}
   for suffix in ('png', 'svg'):
@@ -117,12 +128,12 @@ def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
 
 @pytest.mark.parametrize('strength', [0.5, 30.0])
 def test_one_model_one_seed_no_validation(tmp_path, strength):
-  """All that can be absent is absent: pairs, deviations, bands, temperatures, disputed labels, errors."""
-  comparison = make_comparison({'softmax': strength}, num_test=50, num_valid=0, num_seeds=1)
+  """All that can be absent is: pairs, deviations, bands, temperatures, disputed labels, errors, a page for digits."""
+  comparison = make_comparison({'softmax': strength}, num_test=50, num_valid=0, num_seeds=1, dataset='fashion_mnist')
   text = report.write_report(comparison, tmp_path / 'new' / 'directory').read_text()
   _Outline(text)
   text = re.sub(r'base64,[^"]*', '', text)  # Where any letters may follow each other.
-  for absent in ('nan', '±', 'Disputed labels', 'Are the differences real', 'emperature of'):
+  for absent in ('nan', '±', 'Disputed labels', 'Are the differences real', 'emperature of', '<iframe'):
     assert absent not in text
   assert ('every test image correctly' in text) == (strength == 30)
 
@@ -221,3 +232,35 @@ def test_the_page_fits_the_screen_and_the_console_is_empty(page, tmp_path, width
   assert scroll == client
   assert width - 20 <= client <= width  # Less a scroll bar.
   assert 'CONSOLE' not in done.stderr
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium.BINARY is None, reason='needs chromium: apt-get install chromium')
+@pytest.mark.parametrize(('width', 'height'), [(1280, 900), (390, 844)])
+def test_a_digit_drawn_in_the_report_is_answered(page, width, height):
+  with chromium.Page(page.as_uri()) as opened:
+    opened.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
+    frame = opened.evaluate(
+      """new Promise(done => {
+        const frame = document.querySelector('iframe');
+        const ready = () => {
+          const pad = frame.contentDocument?.getElementById('pad');
+          if (!pad) return setTimeout(ready, 50);
+          const {x, y} = frame.getBoundingClientRect(), inner = pad.getBoundingClientRect();
+          done({x: x + inner.x, y: y + inner.y, side: inner.width, hidden: innerHeight < y + inner.y + inner.width});
+        };
+        frame.scrollIntoView();
+        ready();
+      })"""
+    )
+    assert not frame['hidden']
+    x = frame['x'] + frame['side'] / 2
+    for i, kind in enumerate(['mousePressed', *['mouseMoved'] * 8, 'mouseReleased']):
+      y = frame['y'] + frame['side'] * (0.2 + 0.06 * i)
+      opened.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', buttons=1, clickCount=1)
+    inner = 'document.querySelector("iframe").contentDocument'
+    assert opened.evaluate(f'{inner}.querySelectorAll(".best").length') == 3
+    assert opened.evaluate(f'{inner}.documentElement.scrollWidth <= {inner}.documentElement.clientWidth')
+    opened.call('Emulation.setEmulatedMedia', media='print')
+    assert opened.evaluate('getComputedStyle(document.querySelector(".drawing")).display') == 'none'
+    assert opened.problems() == []

@@ -5,8 +5,6 @@ import os
 import pathlib
 import re
 from typing import NamedTuple
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -15,9 +13,6 @@ from digits import files
 
 NUM_CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
-
-# What NumPy and zipfile raise, besides their own errors, for a file with flipped bits or a lost end.
-_DAMAGE = (ValueError, LookupError, EOFError, AttributeError, NotImplementedError)
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +54,12 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
   """
   if not re.fullmatch(r'[a-z0-9_]+(/[a-z0-9_]+)?', name):
     raise errors.UsageError(f'config.dataset={name!r} is not the name of a TFDS dataset, such as mnist.')
-  data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
+  try:
+    data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
+  except RuntimeError as error:
+    raise errors.UsageError(
+      f'config.data_dir={data_dir!r} is in the home directory of a user that is not there.'
+    ) from error
   # The cache of mnist is beside what our own builder prepares, away from what TFDS's builder of that name may have.
   directory = data_dir / ('digits_mnist' if name == 'mnist' else name)
   cache = directory / 'arrays.npz'
@@ -104,15 +104,18 @@ def _read_cache(path):
   A member of the zip file carries a CRC-32, checked when it is read: it sees any flipped bit and any cut.
   """
   try:
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-      splits = {split: Split(*(arrays[f'{split}_{key}'] for key in Split._fields)) for split in ('train', 'test')}
-    check_splits(splits)
-    return splits
+    file = path.open('rb')
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
-    _logger.warning('The data cache %s is damaged (%s); making it again.', path, error)
-    return None
+  with file:
+    try:
+      with np.load(file, allow_pickle=False) as arrays:
+        splits = {split: Split(*(arrays[f'{split}_{key}'] for key in Split._fields)) for split in ('train', 'test')}
+      check_splits(splits)
+      return splits
+    except Exception as error:  # What NumPy and zipfile raise depends on which byte is damaged.
+      _logger.warning('The data cache %s is damaged (%s); making it again.', path, str(error) or type(error).__name__)
+      return None
 
 
 def _write_cache(path, splits):

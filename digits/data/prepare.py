@@ -45,6 +45,8 @@ def prepare_and_decode(name, data_dir):
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   directory = data_dir / (mnist.Builder.name if name == 'mnist' else name)
+  for half in directory.glob('incomplete.*'):  # What TFDS leaves when it is killed.
+    shutil.rmtree(half)
   prepared = [path for path in directory.iterdir() if path.is_dir()]
   _logger.info('%s %s in %s.', 'Decoding' if prepared else 'Preparing', name, directory)
   try:
@@ -74,7 +76,17 @@ def _prepare_and_decode(name, data_dir):
   _download_and_prepare(name, builder)
   splits = {split: _decode(builder, split) for split in ('train', 'test')}
   arrays.check_splits(splits)
+  if name == 'mnist':
+    _check_against_archives(splits)
   return splits
+
+
+def _check_against_archives(splits):
+  """Raises ValueError unless the splits are what the archives hold: a count in TFDS's own files has no checksum."""
+  for split, (image, label) in splits.items():
+    images, labels = (mnist.read_idx(mnist.ARCHIVES / name) for name in mnist.FILES[split])
+    if not (np.array_equal(image[..., 0], images) and np.array_equal(label, labels)):
+      raise ValueError(f'its {split} split is not that of the archives')
 
 
 def _make_builder(name, data_dir):

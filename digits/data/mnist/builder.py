@@ -11,7 +11,7 @@ ARCHIVES = pathlib.Path(__file__).parent / 'archives'
 
 # The address that TFDS registers for its own `mnist`; it is asked only for archives that are not bundled.
 _URL = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
-_FILES = {
+FILES = {
   'train': ('train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz'),
   'test': ('t10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz'),
 }
@@ -67,9 +67,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    urls = {split: [urllib.parse.urljoin(_URL, file) for file in files] for split, files in _FILES.items()}
+    urls = {split: [urllib.parse.urljoin(_URL, file) for file in files] for split, files in FILES.items()}
     paths = dl_manager.download(urls)
-    return {split: self._generate_examples(*paths[split]) for split in _FILES}
+    return {split: self._generate_examples(*paths[split]) for split in FILES}
 
   def _generate_examples(self, image_path, label_path):
     images, labels = read_idx(image_path), read_idx(label_path)
