@@ -1,7 +1,7 @@
 """The notebook: its cells run from top to bottom, its first one finds the code, and installing changes nothing else.
 
-The cells run as a reader runs them, in a Jupyter kernel that starts in notebooks/, with three changes: the cell tagged
-`parameters` is replaced by PARAMETERS, the data is the synthetic digits, and the device is the CPU.
+The cells run as a reader runs them, in a Jupyter kernel that starts in notebooks/, but shrunk: the cell tagged
+`parameters` is replaced by PARAMETERS, the data is the synthetic digits, and a picture is named in the last cell.
 """
 
 import json
@@ -13,6 +13,7 @@ import sys
 import types
 
 import conftest
+from PIL import Image
 import pytest
 
 from notebooks import runtime
@@ -64,7 +65,15 @@ def shown(cell, kind):
 
 @pytest.mark.notebook
 def test_the_cells_run_from_top_to_bottom(execute, tmp_path):
-  cells = execute({'parameters': PARAMETERS.format(settings=SMALL, workdir=str(tmp_path / 'runs'))})
+  photo = tmp_path / 'photo.png'
+  Image.new('L', (60, 60), 200).save(photo)  # Paper without ink: an answer too.
+  assert 'PICTURES = []' in source('own')
+  cells = execute(
+    {
+      'parameters': PARAMETERS.format(settings=SMALL, workdir=str(tmp_path / 'runs')),
+      'own': source('own').replace('PICTURES = []', f'PICTURES = [{str(photo)!r}]'),
+    }
+  )
   assert re.match(r'CPU \(\d+ cores\), jax \d', printed(cells['setup']))
   table = shown(cells['table'], 'text/markdown')[0]
   for name, published in (('softmax', '92.29%'), ('mlp', '94.97%'), ('cnn', '98.99%')):
@@ -72,7 +81,7 @@ def test_the_cells_run_from_top_to_bottom(execute, tmp_path):
     assert results['epochs'] == 1
     assert results['test']['examples'] == conftest.NUM_TEST
     assert f'| {name} | {results["test"]["accuracy"]:.2%} | {published} |' in table
-  for name in ('curves', 'predict'):
+  for name in ('curves', 'predict', 'own'):
     assert len(shown(cells[name], 'image/png')) == 1
   page = (tmp_path / 'runs' / 'digits.html').read_text()
   assert page.count('"accuracy"') == 3
@@ -206,7 +215,7 @@ def test_the_first_distribution_of_a_name_counts():
   [
     ({}, ['jax', 'ml-collections', 'tensorboardX', 'importlib_resources'], []),
     ({'jax': '0.7.2', 'importlib-resources': '6.5.2'}, ['ml-collections', 'tensorboardX'], []),
-    ({'jax': '0.13.0.dev1', 'ml-collections': '1.1.0', 'tensorboardx': '2.6.2', 'importlib-resources': '7'}, [], []),
+    ({'jax': '0.12.1.dev1', 'ml-collections': '1.1.0', 'tensorboardx': '2.6.2', 'importlib-resources': '7'}, [], []),
     (
       {'jax': '0.4.16', 'ml-collections': '2.0', 'tensorboardx': '2.6.2', 'importlib-resources': '5.12'},
       [],
