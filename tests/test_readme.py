@@ -110,6 +110,46 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
     assert sentence in text
 
 
+def test_the_sentences_about_activations_are_those_of_the_committed_study():
+  study = json.loads((conftest.ROOT / 'results' / 'activations.json').read_text())
+  findings = {(finding['model'], finding['claim']): finding for finding in study['findings']}
+  errors = findings['cnn', 'At the end relu makes fewer test errors than sigmoid.']
+  mlp_errors = findings['mlp', 'At the end relu makes fewer test errors than sigmoid.']
+  flow = findings[
+    'cnn', 'With sigmoid the gradient of the first layer is smaller against that of the last than with relu.'
+  ]
+  zeros = findings['cnn', 'With sigmoid fewer hidden activations are zero than with relu.']
+  assert study['num_seeds'] == 3
+  assert [finding['verdict'] for finding in (errors, flow, zeros)] == ['supported'] * 3
+  assert mlp_errors['verdict'] == 'contradicted'
+  percent = {name: 100 * value for name, value in errors['numbers'].items()}
+  ratio = flow['numbers']
+  text = ' '.join(README.split())
+  for sentence in (
+    f'{percent["sigmoid"]:.1f} % test errors, ReLU {percent["relu"]:.2f} %, tanh {percent["tanh"]:.2f} %',
+    f"gradient is {flow['numbers']['sigmoid']:.3f} times the last one's, with ReLU {flow['numbers']['relu']:.1f} times",
+    f'than ReLU, {100 * mlp_errors["numbers"]["sigmoid"]:.2f} % and {100 * mlp_errors["numbers"]["relu"]:.2f} %',
+    f'ReLU activations {zeros["numbers"]["relu"]:.0%} are zero'.replace('%', ' %'),
+  ):
+    assert sentence in text
+
+
+@pytest.mark.parametrize('experiment', ['activations', 'sweep'])
+def test_the_header_of_an_experiment_is_that_of_its_committed_run(experiment):
+  results = json.loads((conftest.ROOT / 'results' / f'{experiment}.json').read_text())
+  header = (conftest.ROOT / 'configs' / f'{experiment}.py').read_text().split('"""')[1]
+  if experiment == 'sweep':
+    best = results['trials'][0]
+    assert f'learning rate {best["values"]["learning_rate"]}' in header
+    assert f'weight decay {best["values"]["weight_decay"]}' in header
+    assert f'validation loss {best["valid"]["loss"]:.4f}' in header
+  else:
+    numbers = [finding['numbers'] for finding in results['findings'] if finding['claim'].startswith('At the end relu')]
+    for errors in numbers:
+      assert f'sigmoid {errors["sigmoid"]:.2%}'.replace('%', ' %') in header
+      assert f'ReLU {errors["relu"]:.2%}'.replace('%', ' %') in header
+
+
 FAULTS = json.loads((conftest.ROOT / 'results' / 'faults.json').read_text())
 
 
