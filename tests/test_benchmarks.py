@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -241,6 +242,21 @@ def test_pytorch_loader_gives_every_example_once_in_both_modes(torch):
     assert sorted(torch.cat([label for _, label in batches]).tolist()) == list(range(40))
     for rows, label in batches:
       torch.testing.assert_close(pytorch.normalize(rows)[:, 0, 0, 0] * 255, label.float())
+
+
+def test_the_committed_tables_are_those_of_the_committed_measurements():
+  directory = conftest.ROOT / 'benchmarks'
+  results = json.loads((directory / 'results.json').read_text())
+  readme = (directory / 'README.md').read_text()
+  measured = [{name: row[name] for name in ('section', 'what', 'unit', 'images', 'values')} for row in results['rows']]
+  assert summary.summarise(measured) == results['rows']
+  assert summary.format_tables(results['rows']) in readme
+  shares = {peer: round(100 * share) for peer, share in results['cnn_share_of_peak'].items()}
+  assert f"reaches {shares['digits']} % of the rate of the fastest matrix product, PyTorch's " in ' '.join(
+    readme.split()
+  )
+  assert f"PyTorch's {shares['PyTorch eager']} %." in readme
+  assert not results['quick']
 
 
 @pytest.mark.peers

@@ -127,7 +127,7 @@ def test_the_sentences_about_activations_are_those_of_the_committed_study():
   text = ' '.join(README.split())
   for sentence in (
     f'{percent["sigmoid"]:.1f} % test errors, ReLU {percent["relu"]:.2f} %, tanh {percent["tanh"]:.2f} %',
-    f"gradient is {flow['numbers']['sigmoid']:.3f} times the last one's, with ReLU {flow['numbers']['relu']:.1f} times",
+    f"gradient is {ratio['sigmoid']:.3f} times the last one's, with ReLU {ratio['relu']:.1f} times",
     f'than ReLU, {100 * mlp_errors["numbers"]["sigmoid"]:.2f} % and {100 * mlp_errors["numbers"]["relu"]:.2f} %',
     f'ReLU activations {zeros["numbers"]["relu"]:.0%} are zero'.replace('%', ' %'),
   ):
