@@ -1,5 +1,6 @@
 """docs/scale.md: its commands name what exists, and its arithmetic is that of the models."""
 
+import json
 import re
 
 import conftest
@@ -52,3 +53,11 @@ def test_commands_name_fields_and_flags_that_exist():
       inner = inner[part]
   for flag in re.findall(r'--(coordinator|num_processes|process_id|workdir)=', SCALE):
     assert f"'{flag}'" in launch
+
+
+def test_the_cost_of_streaming_is_that_of_the_committed_runs():
+  runs = json.loads((conftest.ROOT / 'results' / 'loaders.json').read_text())
+  seconds = {loader: run['seconds']['train'] for loader, run in runs.items()}
+  text = ' '.join(SCALE.split())
+  assert f'in {seconds["grain"]:.1f} s with `grain` and {seconds["memory"]:.1f} s with `memory`' in text
+  assert seconds['grain'] <= 1.5 * seconds['memory']

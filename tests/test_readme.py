@@ -98,6 +98,7 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
   answers = json.loads((conftest.ROOT / 'results' / 'handwriting.json').read_text())['answers']
   conditions = json.loads((conftest.ROOT / 'results' / 'reading.json').read_text())['conditions']
   right = {name: f'{counts["right"] / counts["strings"]:.1%}'.replace('%', ' %') for name, counts in conditions.items()}
+  times = json.loads((conftest.ROOT / 'results' / 'handwriting.json').read_text())['times']
   text = ' '.join(README.split())
   assert answers['images'] == 10_000
   assert min(counts['strings'] for counts in conditions.values()) >= 500
@@ -106,6 +107,7 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
     f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay when',
     f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
     f'with digits that touch {right["touching"]} (',
+    f'answered {times["one_image_seconds"]:.1f} s after the command starts, and {times["images_per_second"]:,.0f} images',
   ):
     assert sentence in text
 
