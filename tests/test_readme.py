@@ -107,7 +107,8 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
     f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay when',
     f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
     f'with digits that touch {right["touching"]} (',
-    f'answered {times["one_image_seconds"]:.1f} s after the command starts, and {times["images_per_second"]:,.0f} images',
+    f'answered {times["one_image_seconds"]:.1f} s after the command starts, '
+    f'and {times["images_per_second"]:,.0f} images a second',
   ):
     assert sentence in text
 
