@@ -35,7 +35,12 @@ def main():
   workdir = f'runs/{name}' if _WORKDIR.value is None else _WORKDIR.value
   if not workdir:
     raise errors.UsageError('--workdir is empty: name a directory.')
-  with distributed.session(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value):
+  with distributed.session(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value) as joined:
+    if joined and config.experiment != 'train':
+      raise errors.UsageError(
+        f'config.experiment={config.experiment} runs in one process, which spreads its runs over all devices: '
+        'leave --coordinator, --num_processes and --process_id out.'
+      )
     importlib.import_module(EXPERIMENTS[config.experiment]).run(config, workdir)
 
 

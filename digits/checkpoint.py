@@ -82,8 +82,7 @@ def load(directory, step, template):
   except errors.UsageError:
     raise
   except Exception as error:  # What Orbax raises depends on which byte of which file is damaged.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
-    raise errors.DamagedError(f'The checkpoint {path} is damaged ({reason[:200]}).') from error
+    raise errors.DamagedError(f'The checkpoint {path} is damaged ({errors.first_line(error)}).') from error
   return Checkpoint(step, serialization.from_state_dict(template, state), record['user'])
 
 
@@ -144,9 +143,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         _write_manifest(self.directory / str(step))
       distributed.wait_for_all('save')
     except (OSError, RuntimeError, ValueError) as error:  # A full disk is any of these, by who sees it first.
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
       raise errors.DigitsError(
-        f'The checkpoint of step {step} could not be written to {self.directory} ({reason[:200]}): '
+        f'The checkpoint of step {step} could not be written to {self.directory} ({errors.first_line(error)}): '
         'make room or choose another --workdir, and run the same command to go on from the last one.'
       ) from error
 

@@ -27,6 +27,9 @@ def session(coordinator=None, num_processes=None, process_id=None):
 
   To be entered before JAX starts. A process that loses another one ends at once, with exit code 1.
 
+  Yields:
+    Whether it joined any.
+
   Args:
     coordinator: HOST:PORT of process 0; None to look for SLURM, Open MPI or a TPU pod in the environment.
     num_processes: how many there are.
@@ -37,10 +40,10 @@ def session(coordinator=None, num_processes=None, process_id=None):
     DigitsError: the others did not come in time.
   """
   if not _join(coordinator, num_processes, process_id):
-    yield
+    yield False
     return
   with _results_only_on_standard_output(), _watch_peers(coordinator):
-    yield
+    yield True
 
 
 def _join(coordinator, num_processes, process_id):
@@ -70,7 +73,7 @@ def _join(coordinator, num_processes, process_id):
       **arguments, initialization_timeout=2 * _SECONDS_TO_JOIN, heartbeat_timeout_seconds=_SECONDS_TO_ANSWER
     )
   except (RuntimeError, ValueError) as error:
-    raise errors.DigitsError(f'JAX could not join the other processes ({_first_line(error)}).') from error
+    raise errors.DigitsError(f'JAX could not join the other processes ({errors.first_line(error)}).') from error
   finally:
     timer.cancel()
   return True
@@ -198,7 +201,3 @@ def _in_cluster():
     or int(environment.get('OMPI_COMM_WORLD_SIZE', 1)) > 1
     or ',' in environment.get('TPU_WORKER_HOSTNAMES', '')
   )
-
-
-def _first_line(error):
-  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:200]

@@ -15,3 +15,8 @@ class UsageError(DigitsError):
   """The program was called wrongly: a flag, a config field or a path that cannot be meant."""
 
   exit_code = 2
+
+
+def first_line(error):
+  """The first line of another library's error, without its full stop, to go into a sentence of ours."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:200]

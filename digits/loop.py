@@ -111,7 +111,7 @@ def run(config, workdir):
         devices.check_devices()
         dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
         check_batch_size(config, dataset)
-        mesh = devices.make_data_mesh(config.batch_size, config.mesh['data'], all_by_default=_convolves(config))
+        mesh = make_mesh(config)
       with workdir_lib.claim(config, workdir):
         results = _train(config, workdir, dataset, mesh, watch)
   if distributed.is_main():
@@ -265,9 +265,15 @@ def make_optimizer(config, schedule):
   )
 
 
-def _convolves(config):
-  """Whether the model has convolutions: then a batch is enough work to be worth spreading."""
-  return any(leaf.ndim == 4 for leaf in jax.tree.leaves(carry_template(config).state.params))
+def make_mesh(config):
+  """The mesh that a run's batches are spread over; see `devices.make_data_mesh`.
+
+  By default that is all accelerators where the model has convolutions: then a batch is work enough to be worth it.
+  """
+  many = jax.default_backend() != 'cpu' and any(
+    leaf.ndim == 4 for leaf in jax.tree.leaves(carry_template(config).state.params)
+  )
+  return devices.make_data_mesh(config.batch_size, config.mesh['data'], all_by_default=many)
 
 
 def needed_step(record):

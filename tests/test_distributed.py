@@ -56,6 +56,25 @@ def test_clusters_are_found_in_the_environment(monkeypatch, environment, expecte
   assert distributed._in_cluster() == expected
 
 
+def test_many_runs_are_for_one_process(subprocess_env, tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, 'launch.py', '--config=configs/compare.py', f'--workdir={tmp_path / "run"}'),
+      *(f'--coordinator=localhost:{_free_port()}', '--num_processes=1', '--process_id=0'),
+    ],
+    cwd=conftest.ROOT,
+    env=subprocess_env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert done.stderr.strip().splitlines()[-1].startswith('error: config.experiment=compare runs in one process')
+  assert 'Traceback' not in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
 def test_two_processes_stream_lose_one_and_go_on_as_one(tiny_config, subprocess_env, tmp_path):
   config = tiny_config('mlp', epochs=_EPOCHS, learning_rate=0.3, loader='grain')
   (tmp_path / 'config.py').write_text(_config_file(config))

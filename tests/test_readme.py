@@ -167,6 +167,8 @@ def test_reliability_is_that_of_the_committed_campaign():
     assert row['outcomes'].get('lost', 0) == row['lost']
   assert set(FAULTS['caught']) == {'no-checksums', 'no-lock', 'forgetful'}
   assert all(FAULTS['caught'].values())
+  struck = kinds['disk']['trials'] - kinds['disk']['outcomes'].get('not hit', 0)
+  assert f'of the `disk` trials {struck} struck' in ' '.join(README.split())
 
 
 def test_requirements_are_those_of_the_package():

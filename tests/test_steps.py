@@ -90,6 +90,13 @@ def test_the_default_mesh():
   assert devices.make_data_mesh(33, all_by_default=True).size == 1
 
 
+def test_a_run_on_a_cpu_takes_one_device_unless_more_are_asked_for(tiny_config, monkeypatch):
+  assert loop.make_mesh(tiny_config('cnn')).size == 1
+  assert loop.make_mesh(tiny_config('cnn', mesh={'data': 4})).size == 4
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert [loop.make_mesh(tiny_config(name)).size for name in ('softmax', 'mlp', 'cnn')] == [1, 1, 8]
+
+
 def test_wrong_mesh_writes_nothing(tiny_config, tmp_path):
   with pytest.raises(errors.UsageError, match=r'config.mesh.data=64'):
     loop.run(tiny_config('softmax', mesh={'data': 64}), tmp_path / 'run')

@@ -57,9 +57,11 @@ def prepare_and_decode(name, data_dir):
   except Exception as error:  # What damage raises depends on where in the files it is.
     if not prepared or name != 'mnist':
       raise errors.DigitsError(
-        f'{name} cannot be prepared in {directory} ({_first_line(error)}): delete that directory and try again.'
+        f'{name} cannot be prepared in {directory} ({errors.first_line(error)}): delete that directory and try again.'
       ) from error
-    _logger.warning('The prepared dataset in %s is damaged (%s); preparing it again.', directory, _first_line(error))
+    _logger.warning(
+      'The prepared dataset in %s is damaged (%s); preparing it again.', directory, errors.first_line(error)
+    )
   for path in prepared:
     shutil.rmtree(path)
   return _prepare_and_decode(name, data_dir)
@@ -134,7 +136,3 @@ def _decode(builder, split):
     image=np.stack([np.asarray(example['image'], np.uint8) for example in examples]),
     label=np.asarray([example['label'] for example in examples], np.int32),
   )
-
-
-def _first_line(error):
-  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
