@@ -17,8 +17,8 @@ from digits import errors
 _SECONDS_TO_JOIN = 60
 _SECONDS_TO_ANSWER = 30
 _SECONDS_OF_GRACE = 2
-# What a process says to its peers before it leaves.
-_GOODBYE = b'.'
+# What a process says to its peers before it leaves: that it is done, or that it ends with an error of its own.
+_DONE, _FAILED = b'.', b'!'
 
 
 @contextlib.contextmanager
@@ -146,10 +146,10 @@ def _results_only_on_standard_output():
 def _watch_peers(coordinator):
   """Ends this process with a sentence as soon as another one is gone.
 
-  JAX alone would wait in a collective until a heartbeat is missed, and then abort with a C++ trace. Every process holds
-  a connection to process 0, which the operating system closes when either of them dies, however it dies.
+  JAX alone would abort with a C++ trace, or wait in a collective until a heartbeat is missed. Every process holds a
+  connection to process 0, which the operating system closes when either of them dies, however it dies.
   """
-  leaving = threading.Event()
+  failing = threading.Event()
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
       server = stack.enter_context(socket.create_server(('', 0)))
@@ -160,30 +160,58 @@ def _watch_peers(coordinator):
       host, _, port = _broadcast('').rpartition(':')
       peers = [stack.enter_context(socket.create_connection((host, int(port)), timeout=_SECONDS_TO_JOIN))]
       peers[0].settimeout(None)
-    stack.callback(leaving.set)  # Called before the connections are closed.
-    threads = [threading.Thread(target=_watch, args=(peer, leaving), daemon=True) for peer in peers]
+    threads = [threading.Thread(target=_watch, args=(peer, peers, failing), daemon=True) for peer in peers]
     for thread in threads:
       thread.start()
-    yield
-    for peer in peers:
-      peer.sendall(_GOODBYE)
-    for thread in threads:
-      thread.join(_SECONDS_TO_ANSWER)
+    try:
+      yield
+    except BaseException:
+      # An error of a collective only says that a peer is gone: then a watching thread ends this process, and says so.
+      failing.set()
+      _say(_FAILED, peers)
+      _join_all(threads, 2 * _SECONDS_OF_GRACE)
+      raise
+    _say(_DONE, peers)
+    _join_all(threads, _SECONDS_TO_ANSWER)
 
 
-def _watch(peer, leaving):
+def _watch(peer, peers, failing):
+  """Waits for the last word of a peer, and ends this process unless that says that it is done."""
   try:
-    last = peer.recv(1)
+    word = peer.recv(1)
   except OSError:
-    last = b''
-  # Where all processes end for the same reason, each is left time to say so itself.
-  if last != _GOODBYE and not leaving.wait(_SECONDS_OF_GRACE):
-    _end('Another process has ended: see why there, and start all of them again to go on.')
+    word = b''
+  if word == _DONE:
+    return
+  if word == _FAILED:
+    # Where all processes fail for the same reason, each is left time to say so itself. Process 0 tells the others, and
+    # leaves last: without it, JAX aborts them.
+    grace = _SECONDS_OF_GRACE
+    if jax.process_index() == 0:
+      _say(_FAILED, [other for other in peers if other is not peer])
+      grace *= 1.5
+    if failing.wait(grace):
+      return
+    _say(_FAILED, [peer])
+  _end('Another process has ended: see why there, and start all of them again to go on.')
+
+
+def _say(word, peers):
+  for peer in peers:
+    with contextlib.suppress(OSError):  # It is gone.
+      peer.sendall(word)
+
+
+def _join_all(threads, seconds):
+  give_up = time.monotonic() + seconds
+  for thread in threads:
+    thread.join(max(0.0, give_up - time.monotonic()))
 
 
 def _end(message):
   """Ends the process from any thread, whatever the main thread waits for."""
-  print(f'error: {message}', file=sys.stderr, flush=True)
+  sys.stderr.write(f'error: {message}\n')  # In one piece, as XLA's threads may be writing too.
+  sys.stderr.flush()
   os._exit(1)
 
 

@@ -75,20 +75,52 @@ def test_many_runs_are_for_one_process(subprocess_env, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_two_processes_stream_lose_one_and_go_on_as_one(tiny_config, subprocess_env, tmp_path):
+@pytest.mark.parametrize('failing', ['0', '1', '01'])
+def test_a_process_that_fails_says_why_and_ends_the_others(subprocess_env, tmp_path, failing):
+  script = tmp_path / 'script.py'
+  script.write_text(
+    'import sys\n'
+    'from digits import cli, distributed, errors\n'
+    'def main():\n'
+    '  with distributed.session(sys.argv[1], 2, int(sys.argv[2])):\n'
+    '    if sys.argv[2] in sys.argv[3]:\n'
+    "      raise errors.DigitsError(f'Process {sys.argv[2]} is out of luck.')\n"
+    "    distributed.wait_for_all('never')\n"
+    'cli.run(main)\n'
+  )
+  address = f'localhost:{_free_port()}'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, script, address, str(i), failing], env=subprocess_env, stderr=subprocess.PIPE, text=True
+    )
+    for i in range(2)
+  ]
+  for i, process in enumerate(processes):
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1
+    if str(i) in failing:
+      assert f'error: Process {i} is out of luck.' in message
+    else:
+      assert 'error: Another process has ended' in message
+    assert 'Traceback' not in message
+
+
+@pytest.mark.parametrize('killed', [0, 1])
+def test_two_processes_stream_lose_one_and_go_on_as_one(tiny_config, subprocess_env, tmp_path, killed):
   config = tiny_config('mlp', epochs=_EPOCHS, learning_rate=0.3, loader='grain')
   (tmp_path / 'config.py').write_text(_config_file(config))
   workdir = tmp_path / 'run'
   processes = _start_two(tmp_path, workdir, subprocess_env)
+  survivor = processes[1 - killed]
   try:
     _wait_until(lambda: len(list(workdir.glob('checkpoints/[0-9]*'))) == 2, processes)
-    processes[1].kill()
-    _, message = processes[0].communicate(timeout=30)
+    processes[killed].kill()
+    _, message = survivor.communicate(timeout=30)
   finally:
     for process in processes:
       process.kill()
       process.communicate()
-  assert processes[0].returncode == 1
+  assert survivor.returncode == 1
   assert 'error: Another process has ended' in message
   assert 'Traceback' not in message
   assert not (workdir / 'results.json').exists()
