@@ -35,16 +35,10 @@ class Trainer:
     self.num_steps = -(-len(split.label) // self.config.batch_size)
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
     init = functools.partial(steps.init_carry, model=self.model, optimizer=optimizer)
-    rng_init, _ = steps.split_seed(self.config.seed)
-    self._carry = jax.jit(init, compiler_options=devices.compiler_options())(rng_init)
-    self._training = steps.InMemory(
-      self.config,
-      split,
-      self._carry,
-      devices.make_data_mesh(self.config.batch_size, requested=1),
-      model=self.model,
-      optimizer=optimizer,
-    )
+    self.mesh = steps.make_mesh(self.model, self.config.batch_size)
+    jit = functools.partial(jax.jit, out_shardings=devices.everywhere(self.mesh))
+    self._carry = jit(init, compiler_options=devices.compiler_options())(jax.random.key(self.config.seed))
+    self._training = steps.InMemory(self.config, split, self._carry, self.mesh, model=self.model, optimizer=optimizer)
     self._epoch = 0
 
   @property
@@ -68,6 +62,7 @@ class Peer:
   """
 
   def __init__(self, data=None):
+    devices.use_all_cores()
     self._dataset = digits.load_dataset('mnist', data)
     self._trainers, self._models = {}, {}
 
@@ -83,16 +78,19 @@ class Peer:
     self._trainers[key].train_epoch()
     yield {'seconds': time.perf_counter() - start}
 
-  def evaluate(self, model, batch_size):
-    """Measures loss and accuracy on the test split."""
+  def evaluate(self, model, batch_size, passes):
+    """Measures loss and accuracy on the test split; the time is that of one of several passes."""
     if model not in self._models:
       config = digits.load_config(_CONFIGS / f'{model}.py')
       module, blank = config.make_model(), np.zeros((1, 28, 28, 1), np.float32)
-      self._models[model] = module, module.init(jax.random.key(config.seed), blank)['params']
-    module, params = self._models[model]
+      mesh = steps.make_mesh(module, config.batch_size)
+      params = jax.device_get(module.init(jax.random.key(config.seed), blank)['params'])
+      self._models[model] = module, devices.replicate(params, mesh), mesh
+    module, params, mesh = self._models[model]
     start = time.perf_counter()
-    digits.evaluate_split(params, self._dataset.test, model=module, batch_size=batch_size)
-    yield {'seconds': time.perf_counter() - start}
+    for _ in range(passes):
+      digits.evaluate_split(params, self._dataset.test, model=module, batch_size=batch_size, mesh=mesh)
+    yield {'seconds': (time.perf_counter() - start) / passes}
 
   def matmul(self, size):
     """Multiplies matrices with JAX, and with NumPy."""
@@ -115,7 +113,7 @@ class Peer:
     trainer = Trainer(model, self._dataset.train, seed=seed, epochs=epochs)
     for epoch in range(epochs):
       trainer.train_epoch()
-      scores = digits.evaluate_split(trainer.params, self._dataset.test, model=trainer.model)
+      scores = digits.evaluate_split(trainer.params, self._dataset.test, model=trainer.model, mesh=trainer.mesh)
       yield {'epoch': epoch + 1, 'accuracy': scores['accuracy']}
       if scores['accuracy'] >= accuracy:
         return
@@ -135,7 +133,6 @@ class Peer:
 
   def seeds(self, model, num_seeds):
     """Trains a population for an epoch and validates it."""
-    devices.use_all_cores()
     recipe = digits.load_config(_CONFIGS / f'{model}.py', epochs=1)
     members = population.train_population(
       [dataclasses.replace(recipe, seed=seed) for seed in range(num_seeds)], self._dataset

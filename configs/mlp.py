@@ -34,5 +34,6 @@ def get_config():
   config.log_every_steps = 100
   config.loader = 'memory'
   config.loader_workers = 0
+  config.microbatch_size = 0
   config.mesh = ml_collections.ConfigDict({'data': 0})
   return config

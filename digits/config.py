@@ -81,8 +81,10 @@ class TrainConfig:
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
     loader: `memory` for a training split that lies on the device; `grain` to read batches while training runs.
     loader_workers: of `grain`, processes that read; 0 for threads.
-    mesh: `data`, over how many devices a batch is spread; 0 for the default: of several processes all devices, else on
-      accelerators all for a convolutional model whose batch divides by their number, and one otherwise.
+    microbatch_size: images whose gradients are computed at once and then added up; 0 for the default: 32 where
+      convolutions are computed as matrix products, which is on a CPU, and the whole batch elsewhere.
+    mesh: `data`, over how many devices a batch is spread; 0 for the default: of several processes all devices, else one
+      for the small models, and for the CNN as many as have 32 images each; a core of a CPU is a device.
   """
 
   experiment: str = _choice('train')
@@ -107,23 +109,16 @@ class TrainConfig:
   log_every_steps: int = _integer(1, _MAX_COUNT)
   loader: str = _choice('memory', 'grain')
   loader_workers: int = _integer(0, 256)
+  microbatch_size: int = _integer(0, _MAX_COUNT)
   mesh: Mapping[str, int] = _mesh('data')
 
   def __post_init__(self):
     _check_fields(self)
     _check_architecture(self.model, self.architecture)
 
-  def make_model(self, *, sharded=False):
-    """The model that the config describes, unbound.
-
-    Args:
-      sharded: whether batches are spread over devices. Then `auto` chooses no convolution by matrix products: their
-        axes mix images with places, so that XLA would have to gather the batch.
-    """
-    architecture = dict(self.architecture)
-    if sharded and architecture.get('convolution') == 'auto':
-      architecture['convolution'] = 'lax'
-    return models.MODELS[self.model](**architecture, dtype=self.dtype)
+  def make_model(self):
+    """The model that the config describes, unbound."""
+    return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,12 @@ def use_all_cores():
   """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
   with contextlib.suppress(RuntimeError):  # JAX has started.
     if jax.config.jax_num_cpu_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
-      jax.config.update('jax_num_cpu_devices', os.cpu_count())
+      jax.config.update('jax_num_cpu_devices', _num_cores())
+
+
+def _num_cores():
+  """The cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def compiler_options():
@@ -41,13 +46,14 @@ def device_name():
   return 'cpu' if device.platform == 'cpu' else device.device_kind
 
 
-def make_data_mesh(batch_size, requested=0, *, all_by_default=False):
+def make_data_mesh(batch_size, requested=0, *, least_images=1):
   """Makes the mesh over which the images of a batch are spread.
 
   Args:
     batch_size: images of a batch.
     requested: how many devices, of all processes; 0 for the default.
-    all_by_default: whether that is all devices rather than one. Where there are several processes it always is.
+    least_images: the default is as many devices as divide the batch and have at least this many images each; where
+      there are several processes it is always all.
 
   Returns:
     A `jax.sharding.Mesh` with the axis `data`.
@@ -65,9 +71,10 @@ def make_data_mesh(batch_size, requested=0, *, all_by_default=False):
       f'config.mesh.data={requested} is more than the {len(available)} devices there are: '
       'make it smaller, or on a CPU set JAX_NUM_CPU_DEVICES.'
     )
-  if not requested and jax.process_count() == 1 and not (all_by_default and batch_size % len(available) == 0):
-    requested = 1
   num_devices = requested or len(available)
+  if not requested and jax.process_count() == 1:
+    most = max(1, min(num_devices, batch_size // least_images))
+    num_devices = next(number for number in range(most, 0, -1) if batch_size % number == 0)
   if batch_size % num_devices:
     raise errors.UsageError(
       f'config.batch_size={batch_size} does not divide over {num_devices} devices: make it a multiple of that.'
@@ -75,14 +82,53 @@ def make_data_mesh(batch_size, requested=0, *, all_by_default=False):
   return Mesh(np.array(available[:num_devices]), ('data',))
 
 
+# An array that every device holds whole, in `jit_over_data`.
+WHOLE = PartitionSpec()
+
+
+def by_data(axis=0):
+  """An array whose axis `axis` is spread over a mesh, in `jit_over_data`."""
+  return PartitionSpec(*[None] * axis, 'data')
+
+
+def data_axis(mesh):
+  """The name of the axis to sum over in a function of `jit_over_data`; None where there is one device."""
+  return 'data' if mesh is not None and mesh.size > 1 else None
+
+
+def jit_over_data(function, mesh, in_specs, *, donate=True):
+  """Compiles a function that each device of a mesh computes on its part of the images, with one result for all.
+
+  Written as `jax.shard_map`, not left to the propagation of shardings: convolutions as matrix products mix images with
+  places, so that XLA would gather the batch.
+
+  Args:
+    function: of arrays; sums over `data_axis` what it returns.
+    mesh: as from `make_data_mesh`; None for the device that the arguments are on.
+    in_specs: for each argument `WHOLE` or `by_data`.
+    donate: whether the result may take the place of the first argument.
+
+  Returns:
+    The function of `jax.jit`.
+  """
+  if data_axis(mesh):
+    function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=WHOLE, check_vma=False)
+  return jax.jit(
+    function,
+    donate_argnums=0 if donate else (),
+    out_shardings=mesh and everywhere(mesh),
+    compiler_options=compiler_options(),
+  )
+
+
 def everywhere(mesh):
   """The sharding of arrays that every device of a mesh holds whole."""
-  return NamedSharding(mesh, PartitionSpec())
+  return NamedSharding(mesh, WHOLE)
 
 
 def over_data(mesh, axis=0):
   """The sharding of arrays whose axis `axis` is spread over a mesh."""
-  return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
+  return NamedSharding(mesh, by_data(axis))
 
 
 def replicate(tree, mesh):

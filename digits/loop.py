@@ -34,29 +34,32 @@ _logger = logging.getLogger(__name__)
 
 
 # About how many images one call of the compiled evaluation measures.
-_IMAGES_PER_EVALUATION = 2048
+_IMAGES_PER_EVALUATION = 5000
 
 
 @functools.cache
-def _compile_evaluation(model):
-  """Compiles, once for a model, `(params, batches, num_batches) -> metrics`; batches are stacked along a first axis."""
+def _compile_evaluation(model, mesh):
+  """Compiles, once for a model, `(metrics, params, batches, start, stop) -> metrics`, which adds some of the batches.
 
-  def eval_steps(params, batches, num_batches):
-    def body(index, metrics):
-      batch = {name: array[index] for name, array in batches.items()}
-      return metrics.merge(step_lib.eval_step(params, batch, model=model))
+  The batches are stacked along a first axis.
+  """
+  # Nothing is kept for a backward pass, so that four times as many images fit.
+  microbatch_size = 4 * steps.choose_microbatch_size(model)
+  eval_step = functools.partial(step_lib.eval_step, model=model, microbatch_size=microbatch_size)
 
-    if len(batches['label']) == 1:
-      return body(0, metrics_lib.Metrics.empty())
-    return jax.lax.fori_loop(0, num_batches, body, metrics_lib.Metrics.empty())
+  def eval_steps(metrics, params, batches, start, stop):
+    def body(index, sums):
+      return sums.merge(eval_step(params, {name: array[index] for name, array in batches.items()}))
 
-  return jax.jit(eval_steps, compiler_options=devices.compiler_options())
+    empty = metrics_lib.Metrics.empty()
+    # Without a loop where there is nothing to repeat: see `steps.is_slow_in_loops`.
+    sums = body(0, empty) if len(batches['label']) == 1 else jax.lax.fori_loop(start, stop, body, empty)
+    if devices.data_axis(mesh):
+      sums = jax.lax.psum(sums, devices.data_axis(mesh))
+    return metrics.merge(sums)
 
-
-@functools.cache
-def _convolves_slowly_in_loops(model):
-  image = np.zeros((16, 28, 28, 1), np.float32)
-  return steps.is_slow_in_loops(jax.make_jaxpr(model.init)(jax.random.key(0), image))
+  over = (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1), devices.WHOLE, devices.WHOLE)
+  return devices.jit_over_data(eval_steps, mesh, over, donate=False)
 
 
 def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
@@ -74,16 +77,16 @@ def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
   """
   if mesh is not None:
     batch_size += -batch_size % mesh.size
-  per_call = 1 if _convolves_slowly_in_loops(model) else max(1, _IMAGES_PER_EVALUATION // batch_size)
+  per_call = 1 if steps.is_slow_in_loops(model) else max(1, _IMAGES_PER_EVALUATION // batch_size)
   per_call = min(per_call, max(1, math.ceil(len(split.label) / batch_size)))
-  evaluate, measured = _compile_evaluation(model), [metrics_lib.Metrics.empty()]
+  evaluate, metrics = _compile_evaluation(model, mesh), metrics_lib.Metrics(*np.zeros(4, np.float32))
   for batches in data.host_batches(split, per_call * batch_size):
-    num_batches = math.ceil(batches['mask'].sum() / batch_size)
+    counted = np.flatnonzero(batches['mask']) // batch_size
     batches = {name: array.reshape(per_call, batch_size, *array.shape[1:]) for name, array in batches.items()}
-    if mesh is not None:
+    if devices.data_axis(mesh):
       batches = devices.spread(batches, mesh, axis=1)
-    measured.append(evaluate(params, batches, np.int32(num_batches)))
-  return functools.reduce(metrics_lib.Metrics.merge, jax.device_get(measured)).compute()
+    metrics = evaluate(metrics, params, batches, counted[0], counted[-1] + 1)
+  return metrics.compute()
 
 
 def run(config, workdir):
@@ -108,30 +111,31 @@ def run(config, workdir):
     else:
       watch = log.Stopwatch()
       with watch.phase('data'):
+        devices.use_all_cores()
         devices.check_devices()
         dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
         check_batch_size(config, dataset)
-        mesh = make_mesh(config)
+        model = config.make_model()
+        mesh = steps.make_mesh(model, config.batch_size, config.mesh['data'])
       with workdir_lib.claim(config, workdir):
-        results = _train(config, workdir, dataset, mesh, watch)
+        results = _train(config, workdir, dataset, model, mesh, watch)
   if distributed.is_main():
     print(results_lib.format_table(results))
   return results
 
 
-def _train(config, workdir, dataset, mesh, watch):
+def _train(config, workdir, dataset, model, mesh, watch):
   """The run itself, in a workdir that is this process's own."""
   num_train = len(dataset.train.label)
   steps_per_epoch = math.ceil(num_train / config.batch_size)
   total_steps = config.epochs * steps_per_epoch
-  model = config.make_model(sharded=mesh.size > 1)
   schedule = make_schedule(config, steps_per_epoch)
   optimizer = make_optimizer(config, schedule)
 
   # Small functions are compiled whole: their operations, compiled one by one, take longer than a short run.
   jit = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
   rate_at, empty_window = jax.jit(schedule), jit(metrics_lib.Metrics.empty)
-  carry = jit(lambda seed: steps.init_carry(steps.split_seed(seed)[0], model=model, optimizer=optimizer))(config.seed)
+  carry = jit(lambda seed: steps.init_carry(jax.random.key(seed), model=model, optimizer=optimizer))(config.seed)
   newest = _load_newest(config, workdir, carry)
   history, loader_state = [], None
   if newest is not None:
@@ -217,7 +221,7 @@ def write_results(config, workdir, dataset, params, step, history, seconds, mesh
   Returns:
     The content of results.json.
   """
-  model = config.make_model(sharded=mesh is not None and mesh.size > 1)
+  model = config.make_model()
   test = evaluate_split(params, dataset.test, model=model, batch_size=config.eval_batch_size, mesh=mesh)
   results = {
     'experiment': 'train',
@@ -263,17 +267,6 @@ def make_optimizer(config, schedule):
     weight_decay=config.weight_decay,
     clip_norm=config.clip_norm,
   )
-
-
-def make_mesh(config):
-  """The mesh that a run's batches are spread over; see `devices.make_data_mesh`.
-
-  By default that is all accelerators where the model has convolutions: then a batch is work enough to be worth it.
-  """
-  many = jax.default_backend() != 'cpu' and any(
-    leaf.ndim == 4 for leaf in jax.tree.leaves(carry_template(config).state.params)
-  )
-  return devices.make_data_mesh(config.batch_size, config.mesh['data'], all_by_default=many)
 
 
 def needed_step(record):

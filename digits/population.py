@@ -120,7 +120,8 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     seed=np.array([member.seed for member in padded], np.int32),
     **{name: np.array([getattr(member, name) for member in padded], np.float32) for name in VARIABLE_FIELDS[1:]},
   )
-  hyper = jax.device_put(hyper, NamedSharding(mesh, PartitionSpec('seeds')))
+  members_sharding = NamedSharding(mesh, PartitionSpec('seeds'))
+  hyper = jax.device_put(hyper, members_sharding)
   train_split = jax.device_put(dataset.train, NamedSharding(mesh, PartitionSpec()))
 
   def optimizer_of(hyper):
@@ -130,22 +131,26 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     return optim.make_optimizer(schedule, hyper.momentum, config.nesterov, hyper.weight_decay, config.clip_norm)
 
   def init(hyper):
-    rng_init, _ = steps.split_seed(hyper.seed)
-    return steps.init_carry(rng_init, model=model, optimizer=optimizer_of(hyper))
+    return steps.init_carry(jax.random.key(hyper.seed), model=model, optimizer=optimizer_of(hyper))
 
-  def make_order(hyper, epoch):
-    return steps.epoch_order(epoch, seed=hyper.seed, num_examples=num_train, batch_size=config.batch_size)
+  def make_order(epoch):
+    orders = [data.shuffled_order(member.seed, epoch, num_train, config.batch_size) for member in padded]
+    return jax.device_put(np.stack(orders), members_sharding)
 
   def train_member(member, split, start, stop):
     carry, order, hyper = member
-    return steps.run_steps(carry, split, order, start, stop, model=model, optimizer=optimizer_of(hyper))
+    return steps.run_steps(
+      *(carry, split, order, start, stop),
+      model=model,
+      optimizer=optimizer_of(hyper),
+      microbatch_size=steps.choose_microbatch_size(model, config.microbatch_size),
+    )
 
   def evaluate(params, batch):
     return step_lib.eval_step(params, batch, model=model)
 
-  init, make_order, evaluate, run_probe = (
-    jax.jit(over_members(function), compiler_options=devices.compiler_options())
-    for function in (init, make_order, evaluate, probe)
+  init, evaluate, run_probe = (
+    jax.jit(over_members(function), compiler_options=devices.compiler_options()) for function in (init, evaluate, probe)
   )
   train_members = over_members(train_member)
 
@@ -155,7 +160,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
 
   with watch.phase('compile'):
     carry = init(hyper)
-    carry = train_to(carry, make_order(hyper, 0), hyper, train_split, 0, 0)
+    carry = train_to(carry, make_order(0), hyper, train_split, 0, 0)
 
   def members_of(tree):
     return _unstack(jax.device_get(tree), len(configs))
@@ -183,7 +188,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
     step, steps_per_look = 0, 1
     record_probe(step, 0)
     for epoch in range(config.epochs):
-      order = make_order(hyper, epoch)
+      order = make_order(epoch)
       epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
       for record_step in history_lib.record_steps(epoch_start, epoch_end, config.log_every_steps):
         while step < record_step:

@@ -13,6 +13,11 @@ from digits import data
 from digits import devices
 from digits import metrics as metrics_lib
 from digits import step as step_lib
+from digits.data import arrays
+
+# Images that go through a convolutional model at once on a CPU, where what lies between its layers is to stay in the
+# cache of a core; and on any device the fewest that are worth a device of their own.
+_MICROBATCH_SIZE = 32
 
 
 class Carry(struct.PyTreeNode):
@@ -41,7 +46,7 @@ def init_carry(rng, *, model, optimizer):
   )
 
 
-def run_batch(carry, batch, *, model, optimizer):
+def run_batch(carry, batch, *, model, optimizer, **options):
   """Trains on one batch.
 
   Args:
@@ -49,11 +54,12 @@ def run_batch(carry, batch, *, model, optimizer):
     batch: dict as from `take_batch`.
     model: an unbound `nn.Module`.
     optimizer: an `optax.GradientTransformation`.
+    **options: the others of `train_step`.
 
   Returns:
     The next `Carry`.
   """
-  state, metrics = step_lib.train_step(carry.state, batch, model=model, optimizer=optimizer)
+  state, metrics = step_lib.train_step(carry.state, batch, model=model, optimizer=optimizer, **options)
   fails = (carry.failed_step < 0) & ~(jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm))
   return Carry(
     state=state,
@@ -63,7 +69,7 @@ def run_batch(carry, batch, *, model, optimizer):
   )
 
 
-def run_step(carry, split, order, index, *, model, optimizer):
+def run_step(carry, split, order, index, **options):
   """Trains on one batch of an epoch.
 
   Args:
@@ -71,38 +77,57 @@ def run_step(carry, split, order, index, *, model, optimizer):
     split: `Split` on the device.
     order: int32[steps, B], the epoch's batches, from `shuffled_order`.
     index: int32[], which of them.
-    model: an unbound `nn.Module`.
-    optimizer: an `optax.GradientTransformation`.
+    **options: see `run_batch`.
 
   Returns:
     The next `Carry`.
   """
-  return run_batch(carry, data.take_batch(split, order[index]), model=model, optimizer=optimizer)
+  return run_batch(carry, data.take_batch(split, order[index]), **options)
 
 
-def run_steps(carry, split, order, start, stop, *, model, optimizer):
+def run_steps(carry, split, order, start, stop, **options):
   """Trains on the batches `start` to `stop` of an epoch in one call; see `run_step`."""
-
-  def body(index, carry):
-    return run_step(carry, split, order, index, model=model, optimizer=optimizer)
-
-  return jax.lax.fori_loop(start, stop, body, carry)
+  return jax.lax.fori_loop(start, stop, lambda index, carry: run_step(carry, split, order, index, **options), carry)
 
 
-def split_seed(seed):
-  """The two keys of a run, `(rng_init, rng_shuffle)`: the shuffle of epoch e is `fold_in(rng_shuffle, e)`."""
-  return jax.random.split(jax.random.key(seed))
+@functools.cache
+def convolution_of(model):
+  """How a model convolves on this backend: `lax`, `matmul` (see `models.convolution`), or None where it does not.
+
+  Args:
+    model: an unbound `nn.Module`.
+  """
+  image = np.zeros((_MICROBATCH_SIZE, *arrays.IMAGE_SHAPE), np.float32)
+  program = jax.make_jaxpr(model.init)(jax.random.key(0), image)
+  if 'conv_general_dilated' in str(program):
+    return 'lax'
+  return 'matmul' if any(leaf.ndim == 4 for leaf in program.out_avals) else None
 
 
-def is_slow_in_loops(jaxpr):
-  """Whether a program is to be called once a step: XLA's CPU backend runs a convolution in a loop on one thread."""
-  return jax.default_backend() == 'cpu' and 'conv_general_dilated' in str(jaxpr)
+def is_slow_in_loops(model):
+  """Whether a model is to be called once a step: XLA's CPU backend runs a convolution in a loop on one thread."""
+  return jax.default_backend() == 'cpu' and convolution_of(model) == 'lax'
 
 
-def epoch_order(epoch, *, seed, num_examples, batch_size):
-  """The shuffle of an epoch of a run, a function of the seed and the epoch alone; see `shuffled_order`."""
-  _, rng_shuffle = split_seed(seed)
-  return data.shuffled_order(jax.random.fold_in(rng_shuffle, epoch), num_examples, batch_size)
+def gains_from_devices(model):
+  """Whether spreading a batch over devices pays: on accelerators for convolutions, on the cores of a CPU for products.
+
+  `lax.conv` takes all cores by itself, and of the small models a step is over before their gradients are summed.
+  """
+  return convolution_of(model) in (('matmul',) if jax.default_backend() == 'cpu' else ('lax', 'matmul'))
+
+
+def choose_microbatch_size(model, requested=0):
+  """How many images go through a model at once: those requested, or as many as fit a CPU's cache; 0 for all."""
+  if requested or jax.default_backend() != 'cpu' or convolution_of(model) != 'matmul':
+    return requested
+  return _MICROBATCH_SIZE
+
+
+def make_mesh(model, batch_size, requested=0):
+  """The mesh that a run's batches are spread over; see `devices.make_data_mesh`."""
+  least_images = _MICROBATCH_SIZE if gains_from_devices(model) else batch_size
+  return devices.make_data_mesh(batch_size, requested, least_images=least_images)
 
 
 class InMemory:
@@ -112,37 +137,33 @@ class InMemory:
     config: `TrainConfig`.
     split: `Split` of NumPy arrays.
     carry: a `Carry` on the mesh.
-    mesh: as from `devices.make_data_mesh`.
+    mesh: as from `make_mesh`.
     model: an unbound `nn.Module`.
     optimizer: an `optax.GradientTransformation`.
   """
 
   def __init__(self, config, split, carry, mesh, *, model, optimizer):
-    self._steps_per_epoch = math.ceil(len(split.label) / config.batch_size)
+    self._config, self._mesh, self._num_examples = config, mesh, len(split.label)
+    self._steps_per_epoch = math.ceil(self._num_examples / config.batch_size)
     self._split = devices.replicate(split, mesh)
-    self._make_order = jax.jit(
-      functools.partial(epoch_order, seed=config.seed, num_examples=len(split.label), batch_size=config.batch_size),
-      out_shardings=devices.over_data(mesh, axis=1),
-      compiler_options=devices.compiler_options(),
-    )
     self._epoch, self._order = 0, self._make_order(0)
-    self._run = self._compile(config, carry, mesh, model=model, optimizer=optimizer)
+    self._run = self._compile(carry, model=model, optimizer=optimizer)
 
-  def _compile(self, config, carry, mesh, *, model, optimizer):
+  def _make_order(self, epoch):
+    order = data.shuffled_order(self._config.seed, epoch, self._num_examples, self._config.batch_size)
+    return devices.spread(order, self._mesh, axis=1)
+
+  def _compile(self, carry, *, model, optimizer):
     """Compiles `(carry, split, order, start, stop) -> carry`, which takes over the arrays of the carry."""
-    jit = functools.partial(
-      jax.jit,
-      donate_argnums=0,
-      out_shardings=devices.everywhere(mesh),
-      compiler_options=devices.compiler_options(),
-    )
-    many = jit(functools.partial(run_steps, model=model, optimizer=optimizer))
-    many = many.trace(carry, self._split, self._order, np.int32(0), np.int32(1))
-    if config.step_loop == 'device' or (config.step_loop == 'auto' and not is_slow_in_loops(many.jaxpr)):
-      compiled = many.lower().compile()
+    config, mesh = self._config, self._mesh
+    over = (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1))
+    options = _options(config, mesh, model=model, optimizer=optimizer)
+    if config.step_loop == 'device' or (config.step_loop == 'auto' and not is_slow_in_loops(model)):
+      many = devices.jit_over_data(functools.partial(run_steps, **options), mesh, (*over, devices.WHOLE, devices.WHOLE))
+      compiled = many.lower(carry, self._split, self._order, np.int32(0), np.int32(1)).compile()
       return lambda carry, split, order, start, stop: compiled(carry, split, order, np.int32(start), np.int32(stop))
 
-    one = jit(functools.partial(run_step, model=model, optimizer=optimizer))
+    one = devices.jit_over_data(functools.partial(run_step, **options), mesh, (*over, devices.WHOLE))
     compiled = one.lower(carry, self._split, self._order, np.int32(0)).compile()
 
     def run(carry, split, order, start, stop):
@@ -173,7 +194,7 @@ class Streaming:
     config: `TrainConfig`.
     num_examples: of the training split.
     carry: a `Carry` on the mesh.
-    mesh: as from `devices.make_data_mesh`.
+    mesh: as from `make_mesh`.
     loader_state: of the checkpoint to go on from, or None.
     model: an unbound `nn.Module`.
     optimizer: an `optax.GradientTransformation`.
@@ -184,19 +205,15 @@ class Streaming:
 
     self._batches = streaming.BatchIterator(
       streaming.open_records(config.dataset, config.data_dir),
-      functools.partial(epoch_order, seed=config.seed, num_examples=num_examples, batch_size=config.batch_size),
+      functools.partial(data.shuffled_order, config.seed, num_examples=num_examples, batch_size=config.batch_size),
       num_epochs=config.epochs,
       part=devices.local_rows(mesh, config.batch_size),
       num_workers=config.loader_workers,
       state=loader_state,
     )
     self._sharding = devices.over_data(mesh)
-    self._run = jax.jit(
-      functools.partial(run_batch, model=model, optimizer=optimizer),
-      donate_argnums=0,
-      out_shardings=devices.everywhere(mesh),
-      compiler_options=devices.compiler_options(),
-    )
+    options = _options(config, mesh, model=model, optimizer=optimizer)
+    self._run = devices.jit_over_data(functools.partial(run_batch, **options), mesh, (devices.WHOLE, devices.by_data()))
 
   def advance(self, carry, start, stop):
     """Trains from step `start` to step `stop` of the run; the carry given is used up."""
@@ -208,3 +225,13 @@ class Streaming:
   def state(self):
     """Where the pipeline is, as JSON."""
     return self._batches.state()
+
+
+def _options(config, mesh, *, model, optimizer):
+  """The arguments of `run_batch` for a run."""
+  return {
+    'model': model,
+    'optimizer': optimizer,
+    'microbatch_size': choose_microbatch_size(model, config.microbatch_size),
+    'axis_name': devices.data_axis(mesh),
+  }

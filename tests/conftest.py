@@ -176,5 +176,5 @@ def quick_run(mnist):
     return jax.lax.scan(lambda state, rows: (step(state, digits.take_batch(split, rows))[0], None), state, order)[0]
 
   for epoch in range(config.epochs):
-    state = run_epoch(state, mnist.train, digits.shuffled_order(jax.random.key(epoch), num_examples, batch_size))
+    state = run_epoch(state, mnist.train, digits.shuffled_order(0, epoch, num_examples, batch_size))
   return digits.Run(config, model, jax.device_get(state.params), step=num_steps, history=[], finished=True)

@@ -78,8 +78,10 @@ def test_results_are_those_of_the_step_that_validation_chose(tiny_config, tmp_pa
   assert results['valid']['loss'] == best['loss']
   run = runs.load_run(tmp_path)
   dataset = data.load_dataset('mnist', config.data_dir, config.num_validation)
-  assert loop.evaluate_split(run.params, dataset.valid, model=run.model)['loss'] == pytest.approx(best['loss'])
-  assert loop.evaluate_split(run.params, dataset.test, model=run.model) == pytest.approx(results['test'])
+  # The losses are so small that float32 leaves them three digits, by the size of the batches.
+  for split, scores in ((dataset.valid, best), (dataset.test, results['test'])):
+    found = loop.evaluate_split(run.params, split, model=run.model)
+    assert found == pytest.approx({name: scores[name] for name in found}, abs=1e-6)
 
 
 def test_tensorboard_events_can_be_read_back(tiny_config, tmp_path):
@@ -165,12 +167,11 @@ def test_loop_is_the_train_step_repeated(tiny_config, tmp_path):
   loop.run(config, tmp_path)
   dataset = data.load_dataset('mnist', config.data_dir, config.num_validation)
   optimizer = loop.make_optimizer(config, loop.make_schedule(config, steps_per_epoch=8))
-  rng_init, rng_shuffle = jax.random.split(jax.random.key(config.seed))
   kwargs = {'model': config.make_model(), 'optimizer': optimizer}
-  state = step_lib.init_state(rng_init, **kwargs)
+  state = step_lib.init_state(jax.random.key(config.seed), **kwargs)
   train_step = jax.jit(functools.partial(step_lib.train_step, **kwargs))
   for epoch in range(2):
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(rng_shuffle, epoch), 240))
+    order = np.random.default_rng((config.seed, epoch)).permutation(240)
     for start in range(0, 240, 32):
       rows = order[start : start + 32]
       batch = {'image': dataset.train.image[rows], 'label': dataset.train.label[rows], 'mask': np.ones(len(rows))}

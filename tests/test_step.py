@@ -75,6 +75,22 @@ def test_jit_changes_nothing_and_loss_falls(name):
   assert float(last.loss) < 0.7 * float(first.loss)
 
 
+@pytest.mark.parametrize('name', list(models.MODELS))
+@pytest.mark.parametrize('microbatch_size', [1, 4, 5, 8, 100])
+def test_microbatches_of_any_size_add_up(name, microbatch_size):
+  state, kwargs = _setup(name)
+  batch = _batch(8)
+  batch['mask'][6:] = 0
+  whole, parts = (
+    jax.jit(functools.partial(step_lib.train_step, **kwargs, microbatch_size=size))(state, batch)
+    for size in (0, microbatch_size)
+  )
+  assert parts[1].compute() == pytest.approx(whole[1].compute(), rel=1e-5)
+  assert float(parts[1].grad_norm) == pytest.approx(float(whole[1].grad_norm), rel=1e-5)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+  jax.tree.map(close, parts[0].params, whole[0].params)
+
+
 def test_gradient_against_finite_differences():
   state, kwargs = _setup('mlp')  # Smooth; a max-pool has kinks.
   batch = _batch(3)

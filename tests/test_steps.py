@@ -9,6 +9,7 @@ from digits import data
 from digits import devices
 from digits import errors
 from digits import loop
+from digits import models
 from digits import steps
 
 
@@ -21,7 +22,7 @@ def _split(num_examples=256):
 def _training(config, split, num_devices):
   """The carry of a run that has done nothing, and its training."""
   mesh = devices.make_data_mesh(config.batch_size, num_devices)
-  model = config.make_model(sharded=num_devices > 1)
+  model = config.make_model()
   optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
   init = functools.partial(steps.init_carry, model=model, optimizer=optimizer)
   carry = jax.jit(init, out_shardings=devices.everywhere(mesh))(jax.random.key(0))
@@ -30,7 +31,7 @@ def _training(config, split, num_devices):
 
 @pytest.mark.parametrize('name', ['mlp', 'cnn'])
 def test_eight_devices_lose_as_much_as_one_over_fifty_steps(tiny_config, name):
-  config, split, losses = tiny_config(name, epochs=10), _split(), {}
+  config, split, losses = tiny_config(name, epochs=10, learning_rate=0.1), _split(), {}
   for num_devices in (1, 8):
     carry, training, _ = _training(config, split, num_devices)
     losses[num_devices] = []
@@ -47,11 +48,12 @@ def test_eight_devices_lose_as_much_as_one_over_fifty_steps(tiny_config, name):
 def test_a_sharded_step_reduces_all_gradients_at_once_and_moves_nothing_else(tiny_config, name):
   config = tiny_config(name)
   carry, _, mesh = _training(config, _split(), 8)
-  model = config.make_model(sharded=True)
   optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
   order = devices.spread(np.zeros((8, 32), np.int32), mesh, axis=1)
-  step = jax.jit(
-    functools.partial(steps.run_step, model=model, optimizer=optimizer), out_shardings=devices.everywhere(mesh)
+  step = devices.jit_over_data(
+    functools.partial(steps.run_step, model=config.make_model(), optimizer=optimizer, axis_name='data'),
+    mesh,
+    (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1), devices.WHOLE),
   )
   program = step.lower(carry, devices.replicate(_split(), mesh), order, np.int32(0)).compile().as_text()
   collectives = re.findall(r'= (.*?) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)\(', program)
@@ -84,17 +86,45 @@ def test_wrong_meshes(batch_size, requested, message):
     devices.make_data_mesh(batch_size, requested)
 
 
-def test_the_default_mesh():
-  assert devices.make_data_mesh(32).size == 1
-  assert devices.make_data_mesh(32, all_by_default=True).size == 8
-  assert devices.make_data_mesh(33, all_by_default=True).size == 1
+@pytest.mark.parametrize(
+  ('batch_size', 'least_images', 'expected'), [(32, 1, 8), (32, 4, 8), (32, 5, 4), (33, 4, 3), (31, 2, 1), (32, 33, 1)]
+)
+def test_the_default_mesh_divides_the_batch_and_gives_each_device_enough(batch_size, least_images, expected):
+  assert devices.make_data_mesh(batch_size, least_images=least_images).size == expected
 
 
-def test_a_run_on_a_cpu_takes_one_device_unless_more_are_asked_for(tiny_config, monkeypatch):
-  assert loop.make_mesh(tiny_config('cnn')).size == 1
-  assert loop.make_mesh(tiny_config('cnn', mesh={'data': 4})).size == 4
+def test_a_convolutional_model_takes_the_devices_that_it_gains_from(tiny_config, monkeypatch):
+  def sizes(batch_size, **architecture):
+    return [
+      steps.make_mesh(models.MODELS[name](**(architecture if name == 'cnn' else {})), batch_size).size
+      for name in ('softmax', 'mlp', 'cnn')
+    ]
+
+  assert sizes(128) == [1, 1, 4]
+  assert sizes(128, convolution='lax') == [1, 1, 1]
+  assert sizes(32) == [1, 1, 1]
+  assert steps.make_mesh(models.MLP(), 128, requested=2).size == 2
+  steps.convolution_of.cache_clear()
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert [loop.make_mesh(tiny_config(name)).size for name in ('softmax', 'mlp', 'cnn')] == [1, 1, 8]
+  assert sizes(128) == sizes(128, convolution='lax') == [1, 1, 4]
+  steps.convolution_of.cache_clear()
+
+
+@pytest.mark.parametrize(
+  ('model', 'convolution', 'microbatch_size'),
+  [
+    (models.SoftmaxRegression(), None, 0),
+    (models.MLP(), None, 0),
+    (models.CNN(), 'matmul', 32),
+    (models.CNN(convolution='lax'), 'lax', 0),
+    (models.CNN(dtype='bfloat16'), 'lax', 0),
+  ],
+)
+def test_what_goes_through_a_model_at_once_on_a_cpu(model, convolution, microbatch_size):
+  assert steps.convolution_of(model) == convolution
+  assert steps.is_slow_in_loops(model) == (convolution == 'lax')
+  assert steps.choose_microbatch_size(model) == microbatch_size
+  assert steps.choose_microbatch_size(model, requested=7) == 7
 
 
 def test_wrong_mesh_writes_nothing(tiny_config, tmp_path):
@@ -127,7 +157,7 @@ def test_streaming_equals_in_memory_and_resumes(tiny_config, tmp_path, interrupt
 def test_every_process_streams_its_own_rows(tiny_config, prepared_data_dir):
   from digits.data import streaming
 
-  make_order = functools.partial(steps.epoch_order, seed=3, num_examples=300, batch_size=32)
+  make_order = functools.partial(data.shuffled_order, 3, num_examples=300, batch_size=32)
   records = streaming.open_records('mnist', prepared_data_dir)
   whole, upper = (
     list(streaming.BatchIterator(records, make_order, num_epochs=2, part=part)) for part in (slice(32), slice(16, 32))

@@ -1,23 +1,25 @@
 """Which examples make which batch: the order of an epoch, batches gathered on the device, padding masked."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def shuffled_order(rng, num_examples, batch_size):
-  """Draws the order of one epoch; every example is in it once.
+def shuffled_order(seed, epoch, num_examples, batch_size):
+  """Draws the order of one epoch, a function of the seed and the epoch alone; every example is in it once.
+
+  Drawn on the host: on a CPU `jax.random.permutation` sorts twice, and takes a third of an epoch of softmax regression.
 
   Args:
-    rng: PRNG key, spent here.
+    seed: of the run.
+    epoch: from 0.
     num_examples: how many examples there are.
     batch_size: B.
 
   Returns:
-    int32[ceil(num_examples / B), B], indices of examples; -1 pads the last batch.
+    int32[ceil(num_examples / B), B], a NumPy array of indices of examples; -1 pads the last batch.
   """
-  order = jax.random.permutation(rng, num_examples).astype(jnp.int32)
-  return jnp.pad(order, (0, -len(order) % batch_size), constant_values=-1).reshape(-1, batch_size)
+  order = np.random.default_rng((seed, epoch)).permutation(num_examples).astype(np.int32)
+  return np.pad(order, (0, -len(order) % batch_size), constant_values=-1).reshape(-1, batch_size)
 
 
 def take_batch(split, indices):
@@ -35,20 +37,22 @@ def take_batch(split, indices):
 
 
 def host_batches(split, batch_size):
-  """Cuts a split into batches in order, on the host; the last one is padded, so that all have one shape.
+  """Cuts a split into batches of one shape, on the host and without copying more than needs be.
 
   Args:
     split: `Split` of NumPy arrays.
     batch_size: B.
 
   Yields:
-    dicts as from `take_batch`, of NumPy arrays.
+    dicts as from `take_batch`, of NumPy arrays; every example has the mask 1 in one of them. The last one reaches back
+    over examples of the one before it, masked; it is padded where there are fewer than B examples in all.
   """
-  for start in range(0, len(split.label), batch_size):
-    image, label = split.image[start : start + batch_size], split.label[start : start + batch_size]
-    mask = np.ones(len(label), np.float32)
-    if len(label) < batch_size:
-      padding = batch_size - len(label)
-      image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
-      label, mask = np.pad(label, (0, padding)), np.pad(mask, (0, padding))
-    yield {'image': image, 'label': label, 'mask': mask}
+  num_examples = len(split.label)
+  padding = max(0, batch_size - num_examples)
+  for start in range(0, num_examples, batch_size):
+    begin = max(0, min(start, num_examples - batch_size))
+    rows = np.arange(begin, begin + batch_size)
+    image, label = split.image[begin : begin + batch_size], split.label[begin : begin + batch_size]
+    if padding:
+      image, label = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0))), np.pad(label, (0, padding))
+    yield {'image': image, 'label': label, 'mask': ((start <= rows) & (rows < num_examples)).astype(np.float32)}

@@ -5,7 +5,6 @@ import pathlib
 
 from absl import flags
 import grain
-import jax
 import numpy as np
 
 from digits.data import arrays
@@ -21,9 +20,8 @@ def open_records(name, data_dir):
 
 
 @functools.lru_cache(maxsize=2)  # Batches that are read ahead may be of the next epoch.
-def _order_on_host(make_order, epoch):
-  with jax.default_device(jax.local_devices(backend='cpu')[0]):
-    return np.asarray(make_order(epoch))
+def _order(make_order, epoch):
+  return make_order(epoch)
 
 
 class _Batches:
@@ -31,7 +29,7 @@ class _Batches:
 
   def __init__(self, records, make_order, num_epochs, part):
     self._records, self._make_order, self._part = records, make_order, part
-    self._steps_per_epoch = len(_order_on_host(make_order, 0))
+    self._steps_per_epoch = len(_order(make_order, 0))
     self._num_steps = num_epochs * self._steps_per_epoch
 
   def __len__(self):
@@ -39,7 +37,7 @@ class _Batches:
 
   def __getitem__(self, step):
     epoch, index = divmod(int(step), self._steps_per_epoch)
-    rows = _order_on_host(self._make_order, epoch)[index, self._part]
+    rows = _order(self._make_order, epoch)[index, self._part]
     examples = self._records.__getitems__(np.maximum(rows, 0).tolist())
     return {
       'image': np.stack([np.asarray(example['image'], np.uint8) for example in examples]),
@@ -68,7 +66,7 @@ class BatchIterator:
       if not flags.FLAGS.is_parsed():  # In a notebook; Grain reads flags of its own when it starts workers.
         flags.FLAGS.mark_as_parsed()
       options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_PREFETCHED)
-      dataset = dataset.mp_prefetch(options, worker_init_fn=_use_cpu)
+      dataset = dataset.mp_prefetch(options)
     self._iterator = iter(dataset)
     if state is not None:
       self._iterator.set_state(state)
@@ -82,9 +80,3 @@ class BatchIterator:
   def state(self):
     """Where the iterator is, as JSON."""
     return self._iterator.get_state()
-
-
-def _use_cpu(worker_index, num_workers):
-  """Keeps worker processes, which shuffle with JAX, off the accelerator."""
-  del worker_index, num_workers
-  jax.config.update('jax_platforms', 'cpu')
