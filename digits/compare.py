@@ -148,8 +148,10 @@ def _logits(params, image, *, model):
 def compute_logits(run, split):
   """Logits float32[N, 10] of a trained model for every image of a split."""
   batches = data.host_batches(split, run.config.eval_batch_size)
-  logits = [np.asarray(_logits(run.params, batch['image'], model=run.model)) for batch in batches]
-  return np.concatenate([*logits, np.zeros((0, 10), np.float32)])[: len(split.label)]
+  logits = [
+    np.asarray(_logits(run.params, batch['image'], model=run.model))[batch['mask'].astype(bool)] for batch in batches
+  ]
+  return np.concatenate([*logits, np.zeros((0, 10), np.float32)])
 
 
 def format_table(results):
