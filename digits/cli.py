@@ -88,6 +88,15 @@ def run(main):
     _fail(f'{error.filename or "A file"} could not be read or written: {error.strerror or error}.', 1)
   except KeyboardInterrupt:
     _fail('Stopped; run the same command to go on.', 1)
+  except Exception as error:
+    if not _is_out_of_memory(error):
+      raise
+    _fail(f'Memory ran out ({errors.first_line(error)}): do less at once, as with a smaller --config.batch_size.', 1)
+
+
+def _is_out_of_memory(error):
+  """Whether Python, or XLA on whatever device, could not allocate; XLA has a code for that and no class."""
+  return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error))
 
 
 def _interrupt(signal_number, frame):

@@ -77,7 +77,7 @@ class TrainConfig:
     clip_norm: largest global norm of a gradient; 0 for no limit.
     dtype: of the computation; parameters and loss are float32.
     step_loop: `device` for many steps in one compiled call, `host` for a call a step, `auto` for the faster one, which
-      is `host` for convolutions on a CPU. Results are bit-identical for one setting, not across them.
+      is `host` for `lax.conv` on a CPU. Results are bit-identical for one setting, not across them.
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
     loader: `memory` for a training split that lies on the device; `grain` to read batches while training runs.
     loader_workers: of `grain`, processes that read; 0 for threads.

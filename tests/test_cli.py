@@ -149,6 +149,17 @@ def test_missing_accelerator_is_one_sentence(subprocess_env, tmp_path):
   assert not (tmp_path / 'runs').exists()
 
 
+@pytest.mark.parametrize('allocate', ['bytearray(10**15)', 'jax.numpy.zeros(10**14).block_until_ready()'])
+def test_running_out_of_memory_is_one_sentence(subprocess_env, tmp_path, allocate):
+  script = f'import jax; from digits import cli; cli.run(lambda: {allocate})'
+  done = subprocess.run(
+    [sys.executable, '-c', script], cwd=tmp_path, env=subprocess_env, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 1
+  assert done.stderr.splitlines()[-1].startswith('error: Memory ran out')
+  assert 'Traceback' not in done.stderr
+
+
 def test_file_size_limit_is_one_sentence_and_the_run_goes_on_after_it(subprocess_env, tmp_path):
   """A file size limit stands in for a full disk."""
   limited = (

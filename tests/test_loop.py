@@ -114,9 +114,12 @@ def test_finished_run_is_not_run_again(tiny_config, tmp_path, monkeypatch, capsy
   assert capsys.readouterr().out == first
 
 
-@pytest.mark.parametrize(('name', 'steps'), [('mlp', (1,)), ('mlp', (8, 16, 20)), ('cnn', (5, 13))])
-def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, interrupt_at, name, steps):
-  config = tiny_config(name)
+@pytest.mark.parametrize(
+  ('name', 'num_devices', 'steps'),
+  [('mlp', 1, (1,)), ('mlp', 1, (8, 16, 20)), ('cnn', 1, (5, 13)), ('cnn', 4, (5, 13))],
+)
+def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, interrupt_at, name, num_devices, steps):
+  config = tiny_config(name, mesh={'data': num_devices})
   loop.run(config, tmp_path / 'straight')
   for step in steps:
     interrupt_at(step)

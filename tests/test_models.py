@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from digits import models
+from digits.models import dense
 
 
 @pytest.mark.parametrize(('name', 'count'), [('softmax', 7850), ('mlp', 79510), ('cnn', 123222)])
@@ -53,4 +54,20 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name):
   assert logits.dtype == jnp.bfloat16
   np.testing.assert_allclose(
     logits.astype(jnp.float32), models.MODELS[name]().apply(params, image), rtol=0.1, atol=0.05
+  )
+
+
+@pytest.mark.parametrize('outputs', [1, 10])
+@pytest.mark.parametrize('transform', [lambda function: function, jax.jit])
+def test_the_product_of_few_outputs_has_the_derivatives_of_a_product(outputs, transform):
+  rng = np.random.default_rng(0)
+  x, kernel, dy = (rng.standard_normal(shape, np.float32) for shape in ((6, 40), (40, outputs), (6, outputs)))
+  y, pull = jax.vjp(transform(dense.few_outputs_dot), x, kernel)
+  dx, dkernel = pull(dy)
+  np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(dkernel, x.T @ dy, rtol=1e-5, atol=1e-5)
+  batched = jax.vmap(jax.grad(lambda kernel, x: dense.few_outputs_dot(x, kernel).sum(), argnums=1), (None, 0))
+  np.testing.assert_allclose(
+    batched(kernel, np.stack([x, 2 * x])), np.broadcast_to(kernel.sum(1), (2, 6, 40)), rtol=1e-4, atol=1e-5
   )

@@ -5,6 +5,8 @@ from typing import Any
 from flax import linen as nn
 import jax.numpy as jnp
 
+from digits.models.dense import few_outputs_dot
+
 
 class SoftmaxRegression(nn.Module):
   """One linear layer from pixels to logits: 7,850 parameters on MNIST.
@@ -21,4 +23,4 @@ class SoftmaxRegression(nn.Module):
   def __call__(self, image):
     """Maps images float[B, H, W, 1] to logits float[B, C]."""
     x = image.reshape(image.shape[0], -1)
-    return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x)
+    return nn.Dense(self.num_classes, dtype=self.dtype, dot_general=few_outputs_dot, name='logits')(x)
