@@ -213,7 +213,13 @@ class Streaming:
     )
     self._sharding = devices.over_data(mesh)
     options = _options(config, mesh, model=model, optimizer=optimizer)
-    self._run = devices.jit_over_data(functools.partial(run_batch, **options), mesh, (devices.WHOLE, devices.by_data()))
+    run = devices.jit_over_data(functools.partial(run_batch, **options), mesh, (devices.WHOLE, devices.by_data()))
+    batch = {'image': (arrays.IMAGE_SHAPE, np.uint8), 'label': ((), np.int32), 'mask': ((), np.float32)}
+    batch = {
+      name: jax.ShapeDtypeStruct((config.batch_size, *shape), dtype, sharding=self._sharding)
+      for name, (shape, dtype) in batch.items()
+    }
+    self._run = run.lower(carry, batch).compile()
 
   def advance(self, carry, start, stop):
     """Trains from step `start` to step `stop` of the run; the carry given is used up."""
