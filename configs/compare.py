@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/compare.py
 
-5 minutes with 3 seeds on 2 CPU cores (jax 0.10.2). Of 10 seeds: softmax 92.52 %, mlp 98.27 %, cnn 99.35 %.
+2 minutes with 3 seeds on 2 CPU cores (jax 0.10.2), 4 with 10: softmax 92.53 %, mlp 98.25 %, cnn 99.37 %.
 """
 
 import ml_collections
