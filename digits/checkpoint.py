@@ -87,7 +87,7 @@ def load(directory, step, template):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The checkpoints that a run writes: the newest two are kept, and the steps that they need.
+  """The checkpoints that a run writes: the newest and the lasting one before it are kept, and the steps that they need.
 
   Two, because one that is damaged later must have one to fall back on.
 
@@ -95,13 +95,15 @@ class Checkpoints(contextlib.AbstractContextManager):
     directory: where they are.
     needs: a function of a step's record that gives another step that it needs, such as the best so far, or None.
     newest: the `Checkpoint` that the run goes on from, if any.
+    lasts: a function of a step that says whether it is one that every run saves. The others, of runs that were
+      interrupted, give way as soon as the next is saved.
   """
 
-  def __init__(self, directory, needs=lambda record: None, newest=None):
+  def __init__(self, directory, needs=lambda record: None, newest=None, lasts=lambda step: True):
     from orbax.checkpoint import v1 as ocp
 
     self.directory = pathlib.Path(directory).absolute()
-    self._needs = needs
+    self._needs, self._lasts = needs, lasts
     self._needed = {} if newest is None else {newest.step: needs(newest.record)}
     self._checkpointer = ocp.training.Checkpointer(
       self.directory, preservation_policy=self, cleanup_tmp_directories=True
@@ -111,7 +113,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Orbax asks here which steps to keep."""
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
-    keep = set(steps[-2:])
+    before = [step for step in steps[:-1] if self._lasts(step)] or steps[:-1]
+    keep = {*before[-1:], steps[-1]}
     keep |= {self._needed.get(step) for step in keep}
     return [step in keep for step in steps]
 

@@ -153,7 +153,11 @@ def _train(config, workdir, dataset, model, mesh, watch):
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
     writer = stack.enter_context(log.MetricsWriter(workdir, history, distributed.is_main()))
-    checkpoints = stack.enter_context(checkpoint_lib.Checkpoints(workdir / 'checkpoints', needed_step, newest))
+    checkpoints = stack.enter_context(
+      checkpoint_lib.Checkpoints(
+        workdir / 'checkpoints', needed_step, newest, lasts=lambda step: step % steps_per_epoch == 0
+      )
+    )
     title = f'{config.model}, seed {config.seed}'
     progress = stack.enter_context(log.Progress(title, total_steps, step, config.batch_size, distributed.is_main()))
     stop_requested = stack.enter_context(signals.catch_signals())

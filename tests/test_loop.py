@@ -130,6 +130,19 @@ def test_interrupted_run_ends_bit_identical(tiny_config, tmp_path, interrupt_at,
   _assert_same_end(tmp_path / 'interrupted', tmp_path / 'straight', config)
 
 
+def test_what_an_interruption_saves_gives_way_to_the_next_epoch(tiny_config, tmp_path, interrupt_at):
+  config = tiny_config('mlp', learning_rate=0.3)
+  for step in (10, 18, 20):
+    interrupt_at(step)
+    with pytest.raises(errors.DigitsError, match='Stopped and saved at step'):
+      loop.run(config, tmp_path)
+    kept = checkpoint.list_steps(tmp_path / 'checkpoints')
+    assert kept[-1] >= step
+    assert kept[-2] == 8 * (step // 8)
+  loop.run(config, tmp_path)
+  assert checkpoint.list_steps(tmp_path / 'checkpoints') == [16, 24]
+
+
 def test_damaged_newest_checkpoint_ends_bit_identical(tiny_config, tmp_path, caplog):
   config = tiny_config('mlp')
   for name in ('straight', 'damaged'):
