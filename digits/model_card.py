@@ -80,9 +80,9 @@ def _numpy_forward(config):
   lines.append('x = x.reshape(len(x), -1)')
   if config.model != 'softmax':
     activation = architecture['hidden_activation' if config.model == 'cnn' else 'activation']
-    lines.append("x = x @ params['hidden.kernel'] + params['hidden.bias']")
+    lines.append("x = x @ params['hidden.kernel'].T + params['hidden.bias']")
     lines.append(f'x = {_ACTIVATIONS[activation]}')
-  lines.append("logits = x @ params['logits.kernel'] + params['logits.bias']")
+  lines.append("logits = x @ params['logits.kernel'].T + params['logits.bias']")
   return '\n'.join(lines)
 
 

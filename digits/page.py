@@ -48,6 +48,8 @@ def _layers(run):
     else:
       activation = architecture['conv_activation']
     kernel = run.params[name]['kernel']
+    if kernel.ndim == 2:
+      kernel = kernel.T  # The page takes the inputs in turn and skips those that are zero, most of an image.
     layers.append(
       {
         'shape': kernel.shape,

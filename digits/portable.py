@@ -91,7 +91,7 @@ def to_onnx(run):
       x = graph.add('MaxPool', x, kernel_shape=(2, 2), strides=(2, 2))
       x = graph.add(_ONNX_ACTIVATIONS[architecture['conv_activation']], x)
     x = graph.add('Transpose', x, perm=(0, 2, 3, 1))
-    x = graph.dense('hidden', graph.reshape(x, len(graph.params['hidden.kernel'])))
+    x = graph.dense('hidden', graph.reshape(x, graph.params['hidden.kernel'].shape[1]))
     x = graph.add(_ONNX_ACTIVATIONS[architecture['hidden_activation']], x)
   elif run.config.model == 'mlp':
     x = graph.dense_of_image('hidden', x)
@@ -147,14 +147,15 @@ class _Graph:
 
   def dense(self, layer, x, output=None):
     """Appends a dense layer."""
-    return self.add('Gemm', x, self.param(f'{layer}.kernel'), self.param(f'{layer}.bias'), output=output)
+    kernel, bias = self.param(f'{layer}.kernel'), self.param(f'{layer}.bias')
+    return self.add('Gemm', x, kernel, bias, transB=1, output=output)
 
   def dense_of_image(self, layer, x, output=None):
     """Appends a dense layer over [N, 28, 28, 1], as a sum over rows of the image.
 
     784 products added up one after the other are off by more than 1e-5 where logits reach 30.
     """
-    kernel = self.params[f'{layer}.kernel'].reshape(28, 28, -1)
+    kernel = self.params[f'{layer}.kernel'].T.reshape(28, 28, -1)
     x = self.add('Transpose', self.reshape(x, 28, 28), perm=(1, 0, 2))
     x = self.add('MatMul', x, self.constant(f'{layer}.kernel', kernel))
     x = self.add('ReduceSum', x, self.constant(f'{layer}.rows', np.array([0], np.int64)), keepdims=0)

@@ -267,7 +267,7 @@ def _example(comparison):
 
 def _dense_weights(name, runs, image_shape):
   layer = 'hidden' if 'hidden' in runs.params else 'logits'
-  kernels = np.asarray(runs.params[layer]['kernel']).T.reshape(-1, *image_shape)
+  kernels = np.asarray(runs.params[layer]['kernel']).reshape(-1, *image_shape)
   said = [findings.central_weights(name, kernels)]
   alt = f'Weight images of {name}. {said[0]}'
   if layer == 'logits':
@@ -276,7 +276,7 @@ def _dense_weights(name, runs, image_shape):
     return figures.tiles(
       f'weights-{name}', kernels, title=title, unit='Weight', alt=alt, titles=titles, columns=5
     ), said
-  outgoing = np.linalg.norm(runs.params['logits']['kernel'], axis=1)
+  outgoing = np.linalg.norm(runs.params['logits']['kernel'], axis=0)
   kernels = kernels[np.argsort(-outgoing, kind='stable')][:_MAX_HIDDEN_UNITS]
   title = f'{name}: weights to {len(kernels)} hidden units'
   return figures.tiles(f'weights-{name}', kernels, title=title, unit='Weight', alt=alt), said

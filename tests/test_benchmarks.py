@@ -169,6 +169,15 @@ def _layers(params):
   return [params[name] for name in ('conv1', 'conv2', 'conv3', 'hidden', 'logits') if name in params]
 
 
+def _to_keras(params):
+  """Our parameters in Keras' order of layers and axes."""
+  arrays = []
+  for layer in _layers(params):
+    kernel = layer['kernel']
+    arrays += [kernel.T if kernel.ndim == 2 else kernel, layer['bias']]
+  return arrays
+
+
 def _to_torch(params):
   """Our parameters in PyTorch's order of layers and axes."""
   arrays = []
@@ -176,10 +185,8 @@ def _to_torch(params):
     kernel = layer['kernel']
     if kernel.ndim == 4:
       kernel = kernel.transpose(3, 2, 0, 1)
-    elif 'conv3' in params and kernel.shape == (576, 100):
-      kernel = kernel.reshape(3, 3, 64, 100).transpose(3, 2, 0, 1).reshape(100, 576)
-    else:
-      kernel = kernel.T
+    elif 'conv3' in params and kernel.shape == (100, 576):
+      kernel = kernel.reshape(100, 3, 3, 64).transpose(0, 3, 1, 2).reshape(100, 576)
     arrays += [kernel, layer['bias']]
   return arrays
 
@@ -267,7 +274,7 @@ def test_keras_does_the_same_step(name, tmp_path):
   recipe = _recipe(name)
   params, logits, after = _step_of_ours(name, recipe)
   image, label = _batch()
-  flat = [array for layer in _layers(params) for array in (layer['kernel'], layer['bias'])]
+  flat = _to_keras(params)
   np.savez(tmp_path / 'in.npz', *flat, image=image, label=label)
   (tmp_path / 'recipe.json').write_text(json.dumps(recipe | {'warmup_fraction': 0.0}))
   code = f"""
@@ -288,6 +295,5 @@ np.savez('out.npz', *model.get_weights(), logits=logits, rates=rates)
   np.testing.assert_allclose(out['logits'], logits, atol=2e-5)
   schedule = loop.make_schedule(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
   np.testing.assert_allclose(out['rates'], [schedule(step) for step in (0, 3, 10, 30, 49)], rtol=1e-5, atol=1e-7)
-  expected = [array for layer in _layers(after) for array in (layer['kernel'], layer['bias'])]
-  for i, array in enumerate(expected):
+  for i, array in enumerate(_to_keras(after)):
     np.testing.assert_allclose(out[f'arr_{i}'], array, atol=3e-5)

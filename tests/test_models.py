@@ -1,3 +1,4 @@
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ def test_softmax_regression_is_a_matrix_product():
   params = model.init(jax.random.key(0), image)
   kernel, bias = params['params']['logits']['kernel'], params['params']['logits']['bias']
   np.testing.assert_allclose(
-    model.apply(params, image), image.reshape(3, 784) @ np.asarray(kernel) + np.asarray(bias), rtol=1e-4, atol=1e-5
+    model.apply(params, image), image.reshape(3, 784) @ np.asarray(kernel).T + np.asarray(bias), rtol=1e-4, atol=1e-5
   )
 
 
@@ -38,9 +39,9 @@ def test_cnn_against_a_plain_numpy_forward_pass():
     x = np.maximum(np.einsum('bijchw,hwco->bijo', windows, kernel) + bias, 0)
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
-  x = x.reshape(2, -1) @ np.asarray(params['hidden']['kernel']) + np.asarray(params['hidden']['bias'])
+  x = x.reshape(2, -1) @ np.asarray(params['hidden']['kernel']).T + np.asarray(params['hidden']['bias'])
   x = 1 / (1 + np.exp(-x))
-  expected = x @ np.asarray(params['logits']['kernel']) + np.asarray(params['logits']['bias'])
+  expected = x @ np.asarray(params['logits']['kernel']).T + np.asarray(params['logits']['bias'])
   np.testing.assert_allclose(model.apply({'params': params}, image), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -57,17 +58,29 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name):
   )
 
 
-@pytest.mark.parametrize('outputs', [1, 10])
-@pytest.mark.parametrize('transform', [lambda function: function, jax.jit])
-def test_the_product_of_few_outputs_has_the_derivatives_of_a_product(outputs, transform):
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_dense_is_that_of_flax_with_the_kernel_transposed(dtype):
   rng = np.random.default_rng(0)
-  x, kernel, dy = (rng.standard_normal(shape, np.float32) for shape in ((6, 40), (40, outputs), (6, outputs)))
-  y, pull = jax.vjp(transform(dense.few_outputs_dot), x, kernel)
-  dx, dkernel = pull(dy)
-  np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(dkernel, x.T @ dy, rtol=1e-5, atol=1e-5)
-  batched = jax.vmap(jax.grad(lambda kernel, x: dense.few_outputs_dot(x, kernel).sum(), argnums=1), (None, 0))
-  np.testing.assert_allclose(
-    batched(kernel, np.stack([x, 2 * x])), np.broadcast_to(kernel.sum(1), (2, 6, 40)), rtol=1e-4, atol=1e-5
-  )
+  x, dy = rng.standard_normal((6, 40), np.float32), rng.standard_normal((6, 10), np.float32)
+  ours, theirs = dense.Dense(10, dtype), nn.Dense(10, dtype=dtype)
+  params = ours.init(jax.random.key(0), x)['params'] | {'bias': rng.standard_normal(10, np.float32)}
+  transposed = params | {'kernel': params['kernel'].T}
+
+  def value_and_gradients(module, params):
+    y, pull = jax.vjp(lambda params, x: module.apply({'params': params}, x), params, x)
+    return y, pull(dy.astype(y.dtype))
+
+  y, (dparams, dx) = value_and_gradients(ours, params)
+  expected_y, (expected_dparams, expected_dx) = value_and_gradients(theirs, transposed)
+  assert y.dtype == expected_y.dtype
+  tolerance = {'rtol': 1e-5, 'atol': 1e-5} if dtype == 'float32' else {'rtol': 1e-2, 'atol': 1e-2}
+  np.testing.assert_allclose(y.astype(np.float32), expected_y.astype(np.float32), **tolerance)
+  np.testing.assert_allclose(dx, expected_dx, **tolerance)
+  np.testing.assert_allclose(dparams['kernel'].T, expected_dparams['kernel'], **tolerance)
+  np.testing.assert_allclose(dparams['bias'], expected_dparams['bias'], **tolerance)
+
+
+def test_dense_starts_with_the_variance_of_one_over_its_inputs():
+  kernel = dense.Dense(100, 'float32').init(jax.random.key(0), np.zeros((1, 784), np.float32))['params']['kernel']
+  assert kernel.shape == (100, 784)
+  assert float(kernel.std()) == pytest.approx(784**-0.5, rel=0.02)

@@ -33,11 +33,11 @@ def test_one_update_of_softmax_regression_in_closed_form():
   after, metrics = step_lib.train_step(state, batch, **kwargs)
 
   x = batch['image'].reshape(16, 784) / 255.0
-  kernel = np.asarray(state.params['logits']['kernel'], np.float64)
+  kernel = np.asarray(state.params['logits']['kernel'], np.float64).T
   logits = x @ kernel
   probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   error = (probabilities - np.eye(10)[batch['label']]) / 16
-  np.testing.assert_allclose(after.params['logits']['kernel'], kernel - 0.1 * x.T @ error, atol=1e-6)
+  np.testing.assert_allclose(after.params['logits']['kernel'], (kernel - 0.1 * x.T @ error).T, atol=1e-6)
   np.testing.assert_allclose(after.params['logits']['bias'], -0.1 * error.sum(0), atol=1e-6)
   loss = -np.log(probabilities[np.arange(16), batch['label']]).sum()
   assert float(metrics.loss) == pytest.approx(loss, rel=1e-5)

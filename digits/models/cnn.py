@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from digits.models.activations import ACTIVATIONS
 from digits.models.convolution import conv_pool
+from digits.models.dense import Dense
 
 
 class ConvPool(nn.Module):
@@ -68,7 +69,7 @@ class CNN(nn.Module):
       x = ACTIVATIONS[self.conv_activation](x)
       self.sow('intermediates', f'conv{i + 1}_active', x)
     x = x.reshape(x.shape[0], -1)
-    x = nn.Dense(self.hidden_units, dtype=self.dtype, name='hidden')(x)
+    x = Dense(self.hidden_units, self.dtype, name='hidden')(x)
     x = ACTIVATIONS[self.hidden_activation](x)
     self.sow('intermediates', 'hidden_active', x)
-    return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x)
+    return Dense(self.num_classes, self.dtype, name='logits')(x)

@@ -1,35 +1,31 @@
-"""The product of a dense layer with few outputs, with a derivative that a CPU computes three times faster."""
+"""A dense layer whose kernel lies in memory as its gradient is computed fastest."""
 
-import jax
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
 
 
-def few_outputs_dot(x, kernel, dimension_numbers=None, precision=None):
-  """A `dot_general` for `nn.Dense` with fewer outputs than there are images in a batch.
+class Dense(nn.Module):
+  """`nn.Dense` with the axes of its kernel in the other order, [outputs, inputs], as PyTorch's `Linear` has them.
 
-  The gradient of the kernel is x.T @ dy. For 784 inputs and 10 outputs XLA computes that at 70 GFLOP/s on a CPU, and
-  its transpose, dy.T @ x, at 220 (Zen 5, 2 cores); but it takes the one for the other unless it is held back.
+  With the images in rows, the gradient of this kernel is dy.T @ x, of which x, the larger factor, is read along its
+  rows. For x.T @ dy, the gradient of `nn.Dense`, XLA's CPU backend has no such kernel, so that a training step of
+  softmax regression took 1.4 times as long with it, of the MLP 1.16 times (2 cores, Zen 5; see benchmarks/README.md).
 
-  Args:
-    x: float[B, I].
-    kernel: float[I, O].
-    dimension_numbers: what flax gives, those of a matrix product.
-    precision: what flax gives, None.
-
-  Returns:
-    float[B, O].
+  Attributes:
+    features: outputs O.
+    dtype: of the computation; parameters are float32.
   """
-  del dimension_numbers, precision
-  return _dot(x, kernel)
 
+  features: int
+  dtype: Any
 
-@jax.custom_vjp
-def _dot(x, kernel):
-  return x @ kernel
-
-
-def _backward(residuals, dy):
-  x, kernel = residuals
-  return dy @ kernel.T, jax.lax.optimization_barrier(dy.T @ x).T
-
-
-_dot.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _backward)
+  @nn.compact
+  def __call__(self, x):
+    """Maps float[B, I] to float[B, O]."""
+    initializer = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+    kernel = self.param('kernel', initializer, (self.features, x.shape[-1]))
+    bias = self.param('bias', nn.initializers.zeros, self.features)
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    return jnp.einsum('bi,oi->bo', x, kernel) + bias

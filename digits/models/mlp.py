@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 
 from digits.models.activations import ACTIVATIONS
+from digits.models.dense import Dense
 
 
 class MLP(nn.Module):
@@ -27,7 +28,7 @@ class MLP(nn.Module):
   def __call__(self, image):
     """Maps images float[B, H, W, 1] to logits float[B, C]."""
     x = image.reshape(image.shape[0], -1)
-    x = nn.Dense(self.hidden_units, dtype=self.dtype, name='hidden')(x)
+    x = Dense(self.hidden_units, self.dtype, name='hidden')(x)
     x = ACTIVATIONS[self.activation](x)
     self.sow('intermediates', 'hidden_active', x)
-    return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x)
+    return Dense(self.num_classes, self.dtype, name='logits')(x)

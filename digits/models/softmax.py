@@ -5,7 +5,7 @@ from typing import Any
 from flax import linen as nn
 import jax.numpy as jnp
 
-from digits.models.dense import few_outputs_dot
+from digits.models.dense import Dense
 
 
 class SoftmaxRegression(nn.Module):
@@ -23,4 +23,4 @@ class SoftmaxRegression(nn.Module):
   def __call__(self, image):
     """Maps images float[B, H, W, 1] to logits float[B, C]."""
     x = image.reshape(image.shape[0], -1)
-    return nn.Dense(self.num_classes, dtype=self.dtype, dot_general=few_outputs_dot, name='logits')(x)
+    return Dense(self.num_classes, self.dtype, name='logits')(x)
