@@ -36,6 +36,15 @@ def test_builder_keeps_values_and_order(prepared_data_dir, archives):
   assert (dataset.train.image.dtype, dataset.train.label.dtype) == (np.uint8, np.int32)
 
 
+def test_splits_are_read_only_and_jax_computes_on_their_memory(prepared_data_dir):
+  test = data.load_dataset('mnist', prepared_data_dir, num_validation=0).test
+  with pytest.raises(ValueError, match='read-only'):
+    test.image[0] = 0
+  if jax.default_backend() == 'cpu':
+    for array in test:
+      assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_damaged_cache_is_noticed_or_harmless(prepared_data_dir, tmp_path_factory, seed):
