@@ -1,8 +1,14 @@
 """Runs the experiment that a config file names: python launch.py --config=configs/cnn.py [--config.FIELD=VALUE ...]."""
 
+import signal
+import sys
+
+if __name__ == '__main__':  # Before the imports, which take a second.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: sys.exit('error: Stopped; run the same command to go on.'))
+
 import importlib
 import pathlib
-import sys
 
 from absl import flags
 from ml_collections import config_flags

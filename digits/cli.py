@@ -79,7 +79,8 @@ def run(main):
   logger.propagate = False
   # The libraries log what they also raise, with pages of traceback.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
-  signal.signal(signal.SIGTERM, _interrupt)
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, _interrupt)
   try:
     main()
   except errors.DigitsError as error:

@@ -22,6 +22,7 @@ import scipy.stats  # noqa: F401
 import tensorboardX  # noqa: F401
 
 from digits import checkpoint
+from digits import cli
 from digits import config as config_lib
 from digits import data
 from digits import loop
@@ -48,6 +49,7 @@ RUN = [
   '--config.log_every_steps=3',
 ]
 PHASES = ('start', 'prepare data', 'write cache', 'train', 'compile', 'evaluate', 'save checkpoint', 'write results')
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FILE_EVENTS = ('open', 'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.listdir', 'os.scandir', 'shutil.rmtree')
 
 
@@ -70,9 +72,12 @@ class Process:
     self._out, self._err = (pathlib.Path(tempfile.mkstemp(dir=directory.parent, prefix=name)[1]) for name in ('o', 'e'))
     self._start, phases[0], phases[1:5] = time.monotonic(), 0, bytes(4)
     self.code = None
+    # In the fork until `cli.run`, as what they raise before would unwind the campaign itself there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     self.pid = os.fork()
     if not self.pid:
       self._live(function, strike)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
   def _live(self, function, strike):
     code = 1
@@ -80,10 +85,14 @@ class Process:
       for number, path in ((1, self._out), (2, self._err)):
         os.dup2(os.open(path, os.O_WRONLY), number)
       _count_file_operations(self.directory, self._phases, strike)
+      _unblock_signals_in_commands()
       function()
       code = 0
     except SystemExit as error:
-      code = error.code or 0
+      if isinstance(error.code, str):  # As Python does at its end.
+        print(error.code, file=sys.stderr)
+      else:
+        code = error.code or 0
     except BaseException:
       traceback.print_exc()
     finally:
@@ -132,6 +141,16 @@ class Process:
   def stderr(self):
     """What it has said besides."""
     return self._err.read_text(errors='replace')
+
+
+def _unblock_signals_in_commands():
+  run = cli.run
+
+  def run_unblocked(main):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    run(main)
+
+  cli.run = run_unblocked
 
 
 def _count_file_operations(directory, phases, strike):

@@ -1,6 +1,8 @@
 """The flags of launch.py, and the commands as a user starts them."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -197,3 +199,21 @@ def test_sigterm_saves_and_the_same_command_goes_on(subprocess_env, tmp_path):
 def test_tfds_and_orbax_are_imported_when_first_needed(subprocess_env, tmp_path):
   code = 'import sys, digits; print([m for m in ("tensorflow_datasets", "orbax", "scipy.stats") if m in sys.modules])'
   assert _run(subprocess_env, tmp_path, '-c', code).stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_imports_ends_in_a_sentence(subprocess_env, tmp_path, number):
+  (tmp_path / 'absl').mkdir()
+  (tmp_path / 'absl' / '__init__.py').write_text("import time\nprint('importing', flush=True)\ntime.sleep(100)\n")
+  paths = [str(tmp_path), *filter(None, [subprocess_env.get('PYTHONPATH')])]
+  process = subprocess.Popen(
+    [sys.executable, str(conftest.ROOT / 'launch.py'), MLP],
+    env=subprocess_env | {'PYTHONPATH': os.pathsep.join(paths)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'importing\n'
+  process.send_signal(number)
+  _, said = process.communicate(timeout=60)
+  assert (process.returncode, said) == (1, 'error: Stopped; run the same command to go on.\n')
