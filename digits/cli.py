@@ -79,29 +79,41 @@ def run(main):
   logger.propagate = False
   # The libraries log what they also raise, with pages of traceback.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
+  came = []
+
+  def interrupt(number, frame):
+    del frame
+    came.append(number)
+    raise KeyboardInterrupt
+
   for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, _interrupt)
+    signal.signal(number, interrupt)
   try:
     main()
-  except errors.DigitsError as error:
-    _fail(error, error.exit_code)
-  except OSError as error:
-    _fail(f'{error.filename or "A file"} could not be read or written: {error.strerror or error}.', 1)
-  except KeyboardInterrupt:
-    _fail('Stopped; run the same command to go on.', 1)
-  except Exception as error:
-    if not _is_out_of_memory(error):
+  except (Exception, KeyboardInterrupt) as error:
+    # Where a signal came, a library may have made an error of its own of it.
+    said = _describe(KeyboardInterrupt() if came else error)
+    if said is None:
       raise
-    _fail(f'Memory ran out ({errors.first_line(error)}): do less at once, as with a smaller --config.batch_size.', 1)
+    _fail(*said)
+
+
+def _describe(error):
+  """The sentence and the exit code of what ended a command; None for what should not happen."""
+  if isinstance(error, errors.DigitsError):
+    return error, error.exit_code
+  if isinstance(error, KeyboardInterrupt):
+    return 'Stopped; run the same command to go on.', 1
+  if isinstance(error, OSError):
+    return f'{error.filename or "A file"} could not be read or written: {error.strerror or error}.', 1
+  if _is_out_of_memory(error):
+    return f'Memory ran out ({errors.first_line(error)}): do less at once, as with a smaller --config.batch_size.', 1
+  return None
 
 
 def _is_out_of_memory(error):
   """Whether Python, or XLA on whatever device, could not allocate; XLA has a code for that and no class."""
   return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error))
-
-
-def _interrupt(signal_number, frame):
-  raise KeyboardInterrupt
 
 
 def _fail(message, exit_code):

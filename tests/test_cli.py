@@ -217,3 +217,21 @@ def test_a_signal_while_python_imports_ends_in_a_sentence(subprocess_env, tmp_pa
   process.send_signal(number)
   _, said = process.communicate(timeout=60)
   assert (process.returncode, said) == (1, 'error: Stopped; run the same command to go on.\n')
+
+
+def test_a_signal_that_a_library_makes_an_error_of_is_still_a_stop(subprocess_env, tmp_path):
+  script = """
+import os
+import signal
+from digits import cli
+
+def main():
+  try:
+    os.kill(os.getpid(), signal.SIGTERM)
+  except KeyboardInterrupt:
+    raise TypeError('half done') from None
+
+cli.run(main)
+"""
+  done = _run(subprocess_env, tmp_path, '-c', script)
+  assert (done.returncode, done.stderr) == (1, 'error: Stopped; run the same command to go on.\n')
