@@ -107,31 +107,41 @@ class Session:
       if worker is not None:
         worker.close()
 
-  def _take_turns(self, measure, **arguments):
-    """Seconds by peer and round; a first round warms up and is not counted."""
-    values = {name: [] for name in self._peers}
+  def _take_turns(self, section, measure, images, more):
+    """Measures each model at each batch size.
+
+    In a round every peer has its turn at each of them, so that a minute in which the machine is slow is not in one row
+    alone. A first round warms up and is not counted.
+
+    Args:
+      section: its title.
+      measure: what the peers are asked for, by its name.
+      images: dict of how many each measurement takes, by model.
+      more: dict of dicts of further arguments, by model.
+    """
+    cells = [(model, batch_size) for model in _MODELS for batch_size in (128, 1024)]
+    values = {cell: {name: [] for name in self._peers} for cell in cells}
     for round_ in range(self._rounds + 1):
-      for name, of_peer in values.items():
-        replies = self._ask(name, measure, **arguments)
-        if round_:
-          of_peer.append(replies[0]['seconds'] if replies else None)
-    return values
+      _show(f'{section}, round {round_} of {self._rounds}')
+      for model, batch_size in cells:
+        for name, of_peer in values[model, batch_size].items():
+          replies = self._ask(name, measure, model=model, batch_size=batch_size, **more[model])
+          if round_:
+            of_peer.append(replies[0]['seconds'] if replies else None)
+    for (model, batch_size), of_cell in values.items():
+      self._add(section, f'{model}, batch {batch_size}', of_cell, images=images[model])
 
   def train(self):
     """Images a second in training."""
-    for model in _MODELS:
-      for batch_size in (128, 1024):
-        images = 2048 if self._quick else _TRAIN_IMAGES[model]
-        values = self._take_turns('train', model=model, batch_size=batch_size, num_images=images)
-        self._add('Training', f'{model}, batch {batch_size}', values, images=images)
+    images = dict.fromkeys(_MODELS, 2048) if self._quick else _TRAIN_IMAGES
+    self._take_turns('Training', 'train', images, {model: {'num_images': images[model]} for model in _MODELS})
 
   def eval(self):
     """Images a second in evaluation on the test split."""
-    for model in _MODELS:
-      for batch_size in (128, 1024):
-        passes = 1 if self._quick else _EVALUATION_PASSES[model]
-        values = self._take_turns('evaluate', model=model, batch_size=batch_size, passes=passes)
-        self._add('Evaluation of 10,000 images', f'{model}, batch {batch_size}', values, images=10_000)
+    images = dict.fromkeys(_MODELS, 10_000)
+    passes = dict.fromkeys(_MODELS, 1) if self._quick else _EVALUATION_PASSES
+    more = {model: {'passes': passes[model]} for model in _MODELS}
+    self._take_turns('Evaluation of 10,000 images', 'evaluate', images, more)
 
   def peak(self):
     """The rate of matrix products on this machine."""
