@@ -85,15 +85,15 @@ class Peer:
     model = make_model(name, recipe['weight_decay'])
     return compile_model(model, recipe, (epochs or recipe['epochs']) * steps_per_epoch)
 
-  def train(self, model, batch_size, num_images):
-    """Trains for an epoch of `num_images`."""
+  def train(self, model, batch_size, num_images, epochs):
+    """Trains on `num_images`; the time is that of one of several epochs."""
     key = model, batch_size, num_images
     if key not in self._models:
       self._models[key] = self._make_model(model, num_images, batch_size)
     image, label = (array[:num_images] for array in self._train)
     start = time.perf_counter()
-    self._models[key].fit(image, label, batch_size, verbose=0)
-    yield {'seconds': time.perf_counter() - start}
+    self._models[key].fit(image, label, batch_size, epochs, verbose=0)
+    yield {'seconds': (time.perf_counter() - start) / epochs}
 
   def evaluate(self, model, batch_size, passes):
     """Measures loss and accuracy on the test split; the time is that of one of several passes."""

@@ -36,7 +36,8 @@ _TARGET_ACCURACY = 0.99
 _TARGET_EPOCHS = 3
 # Whole batches of 128 and of 1,024 images; most of an epoch for the models that take a second for one.
 _TRAIN_IMAGES = {'softmax': 53 * 1024, 'mlp': 53 * 1024, 'cnn': 4 * 1024}
-# A pass of the small models takes milliseconds, of which a processor needs some to wake up.
+# An epoch or a pass of the small models takes milliseconds, of which a processor needs some to wake up.
+_EPOCHS = {'softmax': 5, 'mlp': 5, 'cnn': 1}
 _EVALUATION_PASSES = {'softmax': 20, 'mlp': 20, 'cnn': 1}
 _GROWTH = (1, 2, 4, 8)
 _SEEDS = (1, 2, 4, 8, 16, 32, 64)
@@ -94,8 +95,10 @@ class Session:
       _show(f'{name} failed in {measure} {arguments}: {error}')
       return None
 
-  def _add(self, section, what, values, unit='s', images=None):
+  def _add(self, section, what, values, unit='s', images=None, message_ns=None):
     row = {'section': section, 'what': what, 'unit': unit, 'images': images, 'values': values}
+    if message_ns:
+      row['message_ns'] = message_ns
     self.rows.append(row)
     (row,) = summary.summarise([row])
     medians = [f'{peer} {median["median"]:.4g} {unit}' for peer, median in row['medians'].items()]
@@ -121,20 +124,26 @@ class Session:
     """
     cells = [(model, batch_size) for model in _MODELS for batch_size in (128, 1024)]
     values = {cell: {name: [] for name in self._peers} for cell in cells}
+    message_ns = {cell: [] for cell in cells}
     for round_ in range(self._rounds + 1):
       _show(f'{section}, round {round_} of {self._rounds}')
       for model, batch_size in cells:
+        if round_:
+          message_ns[model, batch_size].append(_measure_message())
         for name, of_peer in values[model, batch_size].items():
           replies = self._ask(name, measure, model=model, batch_size=batch_size, **more[model])
           if round_:
             of_peer.append(replies[0]['seconds'] if replies else None)
     for (model, batch_size), of_cell in values.items():
-      self._add(section, f'{model}, batch {batch_size}', of_cell, images=images[model])
+      more = {'images': images[model], 'message_ns': message_ns[model, batch_size]}
+      self._add(section, f'{model}, batch {batch_size}', of_cell, **more)
 
   def train(self):
     """Images a second in training."""
     images = dict.fromkeys(_MODELS, 2048) if self._quick else _TRAIN_IMAGES
-    self._take_turns('Training', 'train', images, {model: {'num_images': images[model]} for model in _MODELS})
+    epochs = dict.fromkeys(_MODELS, 1) if self._quick else _EPOCHS
+    more = {model: {'num_images': images[model], 'epochs': epochs[model]} for model in _MODELS}
+    self._take_turns('Training', 'train', images, more)
 
   def eval(self):
     """Images a second in evaluation on the test split."""
@@ -223,6 +232,13 @@ def cnn_share_of_peak(rows):
   return {peer: flop / median['median'] / 1e9 / max(peaks) for peer, median in row['medians'].items()}
 
 
+def _measure_message():
+  """Nanoseconds; see `benchmarks/cores.py`. None where that cannot be measured."""
+  command = [sys.executable, '-m', 'benchmarks.cores']
+  said = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+  return int(said) if said.isdecimal() else None
+
+
 def _describe_machine():
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -296,6 +312,7 @@ def main():
   if arguments.output:
     pathlib.Path(arguments.output).write_text(json.dumps(results, indent=1) + '\n')
   print(summary.format_tables(rows))
+  print(f'\n{summary.format_distances(rows)}')
   for peer, share in results['cnn_share_of_peak'].items():
     print(f'\n{peer}: CNN training at {share:.0%} of the fastest matrix product.', end='')
   print()

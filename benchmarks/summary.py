@@ -11,6 +11,9 @@ _CNN_LAYERS = (
   (100, 3 * 3 * 64),
   (10, 100),
 )
+# Nanoseconds of a message between two cores, as `cores.py` measures it: about 70 through a cache that they share, and
+# three times as many where they share none.
+_NEAR = 130
 _products = [outputs * inputs for outputs, inputs in _CNN_LAYERS]
 CNN_FLOP_PER_IMAGE = 2 * (3 * sum(_products) - _products[0])
 
@@ -42,8 +45,9 @@ def summarise(rows):
   """Adds medians and ratios to measurements.
 
   Args:
-    rows: list of dicts of section, what, unit (`s`, `bytes` or `GFLOP/s`), images (a number, or None) and values: for
-      each peer its values by round, None where one is missing. The first peer is the one compared with the others.
+    rows: list of dicts of section, what, unit (`s`, `bytes` or `GFLOP/s`), images (a number, or None), values: for
+      each peer its values by round, None where one is missing; and in some message_ns, by round. The first peer is the
+      one compared with the others.
 
   Returns:
     The list with `medians` and `ratios` by peer added. A ratio is the first peer's value / the other's: of times and of
@@ -78,6 +82,27 @@ def format_tables(rows):
     lines += ['', f'### {section}', '', f'| | {" | ".join(peers)} |', '|---' * (len(peers) + 1) + '|']
     lines += [f'| {row["what"]} | {" | ".join(_format_cell(row, peer) for peer in peers)} |' for row in of_section]
   return '\n'.join(lines).strip()
+
+
+def format_distances(rows):
+  """A Markdown table of the first peer's time in that of the second one, by the distance of the two cores.
+
+  Only rows that have `message_ns` are in it.
+  """
+  lines = ['### Where the cores share a cache, and where not', '']
+  for row in rows:
+    if None in row.get('message_ns', [None]) or len(row['values']) < 2:
+      continue
+    first, second = list(row['values'])[:2]
+    if len(lines) == 2:
+      lines += [f'| {first} / {second} | shared | not shared |', '|---|---|---|']
+    cells = []
+    for near in (True, False):
+      rounds = [i for i, ns in enumerate(row['message_ns']) if (ns < _NEAR) == near]
+      of_rounds = ratio(*([row['values'][peer][i] for i in rounds] for peer in (first, second)))
+      cells.append('' if of_rounds is None else f'{of_rounds["median"]:.2f} ({of_rounds["n"]} rounds)')
+    lines.append(f'| {row["section"]}: {row["what"]} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
 
 
 def _format_cell(row, peer):

@@ -120,6 +120,29 @@ def test_tables_have_rates_and_ratios():
   )
 
 
+def test_rounds_are_told_apart_by_the_distance_of_the_cores():
+  row = {'section': 'Training', 'what': 'mlp', 'unit': 's', 'images': 1, 'message_ns': [70, 210, 68]}
+  rows = [row | {'values': {'us': [1.0, 3.0, 2.0], 'them': [4.0, 6.0, 4.0], 'others': [1.0, 1.0, 1.0]}}]
+  rows += [
+    rows[0] | {'what': 'cnn', 'message_ns': [70, 70, None]},
+    rows[0] | {'what': 'softmax', 'message_ns': [70] * 3},
+  ]
+  assert summary.format_distances(rows).splitlines()[2:] == [
+    '| us / them | shared | not shared |',
+    '|---|---|---|',
+    '| Training: mlp | 0.38 (2 rounds) | 0.50 (1 rounds) |',
+    '| Training: softmax | 0.50 (3 rounds) |  |',
+  ]
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity') or os.cpu_count() < 2, reason='needs two cores, and Linux')
+def test_a_message_between_two_cores_takes_nanoseconds():
+  done = subprocess.run(
+    [sys.executable, '-m', 'benchmarks.cores'], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert int(done.stdout) > 10
+
+
 def test_cnn_arithmetic_is_that_of_the_literature():
   # Products of each layer, by hand: 28*28*25*16 + 14*14*400*32 + 7*7*800*64 + 57,600 + 1,000 = 5,389,800; two
   # operations each, three times, less the first layer's gradient by its input.
@@ -255,9 +278,12 @@ def test_the_committed_tables_are_those_of_the_committed_measurements():
   directory = conftest.ROOT / 'benchmarks'
   results = json.loads((directory / 'results.json').read_text())
   readme = (directory / 'README.md').read_text()
-  measured = [{name: row[name] for name in ('section', 'what', 'unit', 'images', 'values')} for row in results['rows']]
+  measured = [
+    {name: value for name, value in row.items() if name not in ('medians', 'ratios')} for row in results['rows']
+  ]
   assert summary.summarise(measured) == results['rows']
   assert summary.format_tables(results['rows']) in readme
+  assert summary.format_distances(results['rows']) in readme
   shares = {peer: round(100 * share) for peer, share in results['cnn_share_of_peak'].items()}
   assert f"reaches {shares['digits']} % of the rate of the fastest matrix product, PyTorch's " in ' '.join(
     readme.split()
