@@ -41,4 +41,4 @@ def message_ns(cores, repeats=9):
 
 if __name__ == '__main__':
   allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-  print(round(message_ns(allowed[:2])) if len(allowed) > 1 else 'unknown')
+  print(round(message_ns(allowed)) if len(allowed) == 2 else 'unknown')  # Of more, those that work may be others.

@@ -110,7 +110,7 @@ class Session:
       if worker is not None:
         worker.close()
 
-  def _take_turns(self, section, measure, images, more):
+  def _take_turns(self, section, measure, images, arguments):
     """Measures each model at each batch size.
 
     In a round every peer has its turn at each of them, so that a minute in which the machine is slow is not in one row
@@ -120,7 +120,7 @@ class Session:
       section: its title.
       measure: what the peers are asked for, by its name.
       images: dict of how many each measurement takes, by model.
-      more: dict of dicts of further arguments, by model.
+      arguments: dict of dicts of what else they are told, by model.
     """
     cells = [(model, batch_size) for model in _MODELS for batch_size in (128, 1024)]
     values = {cell: {name: [] for name in self._peers} for cell in cells}
@@ -131,26 +131,26 @@ class Session:
         if round_:
           message_ns[model, batch_size].append(_measure_message())
         for name, of_peer in values[model, batch_size].items():
-          replies = self._ask(name, measure, model=model, batch_size=batch_size, **more[model])
+          replies = self._ask(name, measure, model=model, batch_size=batch_size, **arguments[model])
           if round_:
             of_peer.append(replies[0]['seconds'] if replies else None)
     for (model, batch_size), of_cell in values.items():
-      more = {'images': images[model], 'message_ns': message_ns[model, batch_size]}
-      self._add(section, f'{model}, batch {batch_size}', of_cell, **more)
+      cell = f'{model}, batch {batch_size}'
+      self._add(section, cell, of_cell, images=images[model], message_ns=message_ns[model, batch_size])
 
   def train(self):
     """Images a second in training."""
     images = dict.fromkeys(_MODELS, 2048) if self._quick else _TRAIN_IMAGES
     epochs = dict.fromkeys(_MODELS, 1) if self._quick else _EPOCHS
-    more = {model: {'num_images': images[model], 'epochs': epochs[model]} for model in _MODELS}
-    self._take_turns('Training', 'train', images, more)
+    arguments = {model: {'num_images': images[model], 'epochs': epochs[model]} for model in _MODELS}
+    self._take_turns('Training', 'train', images, arguments)
 
   def eval(self):
     """Images a second in evaluation on the test split."""
     images = dict.fromkeys(_MODELS, 10_000)
     passes = dict.fromkeys(_MODELS, 1) if self._quick else _EVALUATION_PASSES
-    more = {model: {'passes': passes[model]} for model in _MODELS}
-    self._take_turns('Evaluation of 10,000 images', 'evaluate', images, more)
+    arguments = {model: {'passes': passes[model]} for model in _MODELS}
+    self._take_turns('Evaluation of 10,000 images', 'evaluate', images, arguments)
 
   def peak(self):
     """The rate of matrix products on this machine."""
@@ -235,7 +235,10 @@ def cnn_share_of_peak(rows):
 def _measure_message():
   """Nanoseconds; see `benchmarks/cores.py`. None where that cannot be measured."""
   command = [sys.executable, '-m', 'benchmarks.cores']
-  said = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+  try:
+    said = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+  except subprocess.SubprocessError:
+    return None
   return int(said) if said.isdecimal() else None
 
 
@@ -312,7 +315,7 @@ def main():
   if arguments.output:
     pathlib.Path(arguments.output).write_text(json.dumps(results, indent=1) + '\n')
   print(summary.format_tables(rows))
-  print(f'\n{summary.format_distances(rows)}')
+  print(f'\n{summary.format_distances(rows)}'.rstrip())
   for peer, share in results['cnn_share_of_peak'].items():
     print(f'\n{peer}: CNN training at {share:.0%} of the fastest matrix product.', end='')
   print()

@@ -1,5 +1,6 @@
 """From the measurements of a session to medians, paired ratios and tables."""
 
+import itertools
 import statistics
 
 # A step's arithmetic with direct convolutions: forward, gradients by weights and by inputs; not by the image. Layers as
@@ -87,22 +88,29 @@ def format_tables(rows):
 def format_distances(rows):
   """A Markdown table of the first peer's time in that of the second one, by the distance of the two cores.
 
-  Only rows that have `message_ns` are in it.
+  Only rows that have `message_ns` are in it; the empty string where there are none.
   """
-  lines = ['### Where the cores share a cache, and where not', '']
+  rows = [row for row in rows if None not in row.get('message_ns', [None]) and len(row['values']) > 1]
+  if not rows:
+    return ''
+  first, second = list(rows[0]['values'])[:2]
+  lines = [
+    '### Where the cores share a cache, and where not',
+    '',
+    f'| {first} / {second} | shared | not shared |',
+    '|---|---|---|',
+  ]
   for row in rows:
-    if None in row.get('message_ns', [None]) or len(row['values']) < 2:
-      continue
-    first, second = list(row['values'])[:2]
-    if len(lines) == 2:
-      lines += [f'| {first} / {second} | shared | not shared |', '|---|---|---|']
-    cells = []
-    for near in (True, False):
-      rounds = [i for i, ns in enumerate(row['message_ns']) if (ns < _NEAR) == near]
-      of_rounds = ratio(*([row['values'][peer][i] for i in rounds] for peer in (first, second)))
-      cells.append('' if of_rounds is None else f'{of_rounds["median"]:.2f} ({of_rounds["n"]} rounds)')
+    near = [ns < _NEAR for ns in row['message_ns']]
+    cells = [_format_ratio(row, first, second, rounds) for rounds in (near, [not is_near for is_near in near])]
     lines.append(f'| {row["section"]}: {row["what"]} | {" | ".join(cells)} |')
   return '\n'.join(lines)
+
+
+def _format_ratio(row, first, second, rounds):
+  """The ratio of two peers in the rounds that are marked."""
+  of_rounds = ratio(*(list(itertools.compress(row['values'][peer], rounds)) for peer in (first, second)))
+  return '' if of_rounds is None else f'{of_rounds["median"]:.2f} ({sum(rounds)} of {len(rounds)} rounds)'
 
 
 def _format_cell(row, peer):

@@ -2,8 +2,8 @@
 
 python launch.py --config=configs/activations.py
 
-4 minutes on 2 CPU cores (jax 0.10.2). Test errors, mean of 3 seeds: mlp with sigmoid 1.72 %, tanh 2.09 %, ReLU 1.97 %;
-cnn with sigmoid 84.29 %, tanh 0.70 %, ReLU 0.64 %.
+4 minutes on 2 CPU cores (jax 0.10.2). Test errors, mean of 3 seeds: mlp with sigmoid 1.77 %, tanh 2.04 %, ReLU 1.98 %;
+cnn with sigmoid 88.65 %, tanh 0.71 %, ReLU 0.64 %.
 """
 
 import ml_collections

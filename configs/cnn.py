@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/cnn.py
 
-Seed 0: test accuracy 99.32%, test loss 0.0201, 25 s on 2 CPU cores (jax 0.10.2).
+Seed 0: test accuracy 99.37%, test loss 0.0182, 22 s on 2 CPU cores (jax 0.10.2).
 """
 
 import ml_collections

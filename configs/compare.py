@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/compare.py
 
-2 minutes with 3 seeds on 2 CPU cores (jax 0.10.2), 4 with 10: softmax 92.53 %, mlp 98.25 %, cnn 99.37 %.
+2 minutes with 3 seeds on 2 CPU cores (jax 0.10.2), 4 with 10: softmax 92.54 %, mlp 98.25 %, cnn 99.39 %.
 """
 
 import ml_collections

@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/mlp.py
 
-Seed 0: test accuracy 98.30%, test loss 0.0547, 6 s on 2 CPU cores (jax 0.10.2).
+Seed 0: test accuracy 98.29%, test loss 0.0537, 5 s on 2 CPU cores (jax 0.10.2).
 """
 
 import ml_collections

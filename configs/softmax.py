@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/softmax.py
 
-Seed 0: test accuracy 92.49%, test loss 0.2657, 4 s on 2 CPU cores (jax 0.10.2).
+Seed 0: test accuracy 92.46%, test loss 0.2658, 4 s on 2 CPU cores (jax 0.10.2).
 """
 
 import ml_collections

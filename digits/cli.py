@@ -91,8 +91,8 @@ def run(main):
   try:
     main()
   except (Exception, KeyboardInterrupt) as error:
-    # Where a signal came, a library may have made an error of its own of it.
-    said = _describe(KeyboardInterrupt() if came else error)
+    # A library may have made an error of its own of a signal that came.
+    said = _describe(KeyboardInterrupt() if came and not isinstance(error, errors.StoppedError) else error)
     if said is None:
       raise
     _fail(*said)

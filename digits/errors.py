@@ -11,6 +11,10 @@ class DamagedError(DigitsError):
   """A file does not hold what was written to it."""
 
 
+class StoppedError(DigitsError):
+  """Ctrl-C or SIGTERM came, and what was to be saved is saved."""
+
+
 class UsageError(DigitsError):
   """The program was called wrongly: a flag, a config field or a path that cannot be meant."""
 

@@ -101,7 +101,8 @@ def run(config, workdir):
 
   Raises:
     UsageError: the workdir holds another config's run, or the config does not fit the dataset.
-    DigitsError: the loss is not finite, the run was interrupted, or files cannot be read or written.
+    StoppedError: the run was interrupted, and saved.
+    DigitsError: the loss is not finite, or files cannot be read or written.
   """
   workdir = pathlib.Path(workdir)
   with files.describe_os_errors(workdir):
@@ -341,4 +342,4 @@ def _last_good(workdir):
 
 
 def _interrupted(step, workdir):
-  return errors.DigitsError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')
+  return errors.StoppedError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')

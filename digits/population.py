@@ -96,7 +96,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
 
   Raises:
     UsageError: the configs differ in another field.
-    DigitsError: Ctrl-C or SIGTERM came.
+    StoppedError: Ctrl-C or SIGTERM came.
   """
   config = configs[0]
   for other in configs:
@@ -200,7 +200,7 @@ def train_population(configs, dataset, *, method='auto', num_devices=0, probe=No
           step = target
           progress.update(step, windows[0].compute())
           if stop_requested.is_set():
-            raise errors.DigitsError('Stopped; run the same command to go on with what is not finished.')
+            raise errors.StoppedError('Stopped; run the same command to go on with what is not finished.')
         for member, history, window in zip(configs, histories, windows, strict=True):
           rate = float(loop.make_schedule(member, steps_per_epoch)(step - 1))
           history.append(history_lib.train_record(step, epoch, window, rate, seconds_each()['train']))

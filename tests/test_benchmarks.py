@@ -130,17 +130,19 @@ def test_rounds_are_told_apart_by_the_distance_of_the_cores():
   assert summary.format_distances(rows).splitlines()[2:] == [
     '| us / them | shared | not shared |',
     '|---|---|---|',
-    '| Training: mlp | 0.38 (2 rounds) | 0.50 (1 rounds) |',
-    '| Training: softmax | 0.50 (3 rounds) |  |',
+    '| Training: mlp | 0.38 (2 of 3 rounds) | 0.50 (1 of 3 rounds) |',
+    '| Training: softmax | 0.50 (3 of 3 rounds) |  |',
   ]
 
 
-@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity') or os.cpu_count() < 2, reason='needs two cores, and Linux')
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_getaffinity') or len(os.sched_getaffinity(0)) != 2, reason='needs two cores, and Linux'
+)
 def test_a_message_between_two_cores_takes_nanoseconds():
   done = subprocess.run(
     [sys.executable, '-m', 'benchmarks.cores'], cwd=ROOT, capture_output=True, text=True, check=True
   )
-  assert int(done.stdout) > 10
+  assert 10 < int(done.stdout) < 100_000
 
 
 def test_cnn_arithmetic_is_that_of_the_literature():

@@ -29,10 +29,13 @@ def _make_run(name, **architecture):
   model = config.make_model()
   shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))['params']
   rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda leaf: rng.standard_normal(leaf.shape, np.float32) / np.float32(np.sqrt(leaf.size / leaf.shape[-1] + 1)),
-    shapes,
-  )
+
+  def draw(leaf):
+    # A dense kernel is [outputs, inputs]; a convolution's has its outputs last.
+    inputs = leaf.shape[-1] if leaf.ndim == 2 else leaf.size / leaf.shape[-1]
+    return rng.standard_normal(leaf.shape, np.float32) / np.float32(np.sqrt(inputs + 1))
+
+  params = jax.tree.map(draw, shapes)
   return digits.Run(config, model, params, step=3, history=[], finished=True)
 
 

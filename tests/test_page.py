@@ -39,6 +39,8 @@ def test_the_page_is_one_file_with_the_parameters_in_it():
   assert [layer['activation'] for layer in layers] == ['relu'] * 3 + ['sigmoid', 'none']
   kernel = np.frombuffer(base64.b64decode(layers[0]['kernel']), '<f4').reshape(layers[0]['shape'])
   np.testing.assert_array_equal(kernel, models['cnn'][0].params['conv1']['kernel'])
+  kernel = np.frombuffer(base64.b64decode(layers[-1]['kernel']), '<f4').reshape(layers[-1]['shape'])
+  np.testing.assert_array_equal(kernel, models['cnn'][0].params['logits']['kernel'].T)
 
 
 @pytest.fixture(scope='module')

@@ -115,6 +115,17 @@ def test_every_panel_of_the_page_is_written_as_png_and_svg(page):
   assert {'loss-cnn', 'confusion-mlp', 'weights-softmax', 'weights-mlp', 'filters-cnn', 'maps-conv2-cnn'} <= names
 
 
+def test_hidden_units_are_shown_by_the_norm_of_their_outgoing_weights(comparison, monkeypatch):
+  shown = []
+  monkeypatch.setattr(figures, 'tiles', lambda name, images, **kwargs: shown.append(images))
+  runs = comparison.models['mlp']
+  norms = np.roll(np.arange(1.0, 13.0), 5)
+  params = runs.params | {'logits': {'kernel': np.full((10, 12), norms), 'bias': np.zeros(10)}}
+  report._dense_weights('mlp', runs._replace(params=params), (28, 28))
+  incoming = params['hidden']['kernel']
+  np.testing.assert_array_equal(shown[0], incoming[np.argsort(-norms)].reshape(12, 28, 28))
+
+
 def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
   assert 'Of 3 models, cnn has the highest test accuracy' in page.read_text()
   better, worse = comparison.models['mlp'], comparison.models['softmax']

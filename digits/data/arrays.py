@@ -77,18 +77,15 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
         if splits is None:
           splits = prepare.prepare_and_decode(name, data_dir)
           _write_cache(cache, splits)
-  train, test = (Split(*map(_align, splits[name])) for name in ('train', 'test'))
+  train, test = splits['train'], splits['test']
   if num_validation >= len(train.label):
     raise errors.UsageError(
       f'config.num_validation={num_validation} leaves nothing to train on: '
       f'{name} has {len(train.label)} training images.'
     )
   cut = len(train.label) - num_validation
-  return Dataset(
-    train=Split(train.image[:cut], train.label[:cut]),
-    valid=Split(train.image[cut:], train.label[cut:]),
-    test=test,
-  )
+  valid, train = Split(train.image[cut:], train.label[cut:]), Split(train.image[:cut], train.label[:cut])
+  return Dataset(*(Split(*map(_align, split)) for split in (train, valid, test)))
 
 
 def _align(array):

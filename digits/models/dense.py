@@ -9,9 +9,9 @@ import jax.numpy as jnp
 class Dense(nn.Module):
   """`nn.Dense` with the axes of its kernel in the other order, [outputs, inputs], as PyTorch's `Linear` has them.
 
-  With the images in rows, the gradient of this kernel is dy.T @ x, of which x, the larger factor, is read along its
-  rows. For x.T @ dy, the gradient of `nn.Dense`, XLA's CPU backend has no such kernel, so that a training step of
-  softmax regression took 1.4 times as long with it, of the MLP 1.16 times (2 cores, Zen 5; see benchmarks/README.md).
+  With the images in rows, the gradient of this kernel is dy.T @ x, and that of `nn.Dense` is x.T @ dy, which XLA's CPU
+  backend computes more slowly: with it, a training step of softmax regression takes 1.4 times as long, one of the MLP
+  1.16 times (2 cores, Zen 5; see benchmarks/README.md).
 
   Attributes:
     features: outputs O.
