@@ -203,6 +203,8 @@ def test_full_disk_is_one_sentence_and_mends(archives, tmp_path):
   ('name', 'message'),
   [
     ('nope', 'is not a dataset that TFDS knows'),
+    ('0', 'is not a dataset that TFDS knows'),
+    ('fashion_mnist/nope', 'is not a dataset that TFDS knows'),
     ('cifar10', 'does not fit'),
     ('../mnist', 'is not the name of a TFDS dataset'),
   ],

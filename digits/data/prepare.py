@@ -97,7 +97,7 @@ def _make_builder(name, data_dir):
     return mnist.Builder(data_dir=data_dir, file_format='array_record')
   try:
     return tfds.builder(name, data_dir=data_dir, file_format='array_record')
-  except tfds.core.DatasetNotFoundError as error:
+  except ValueError as error:  # No such dataset, no such config of it, or not the form of a name.
     raise errors.UsageError(f'config.dataset={name!r} is not a dataset that TFDS knows, such as mnist.') from error
 
 
