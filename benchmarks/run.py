@@ -236,8 +236,8 @@ def _measure_message():
   """Nanoseconds; see `benchmarks/cores.py`. None where that cannot be measured."""
   command = [sys.executable, '-m', 'benchmarks.cores']
   try:
-    said = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-  except subprocess.SubprocessError:
+    said = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+  except subprocess.CalledProcessError:
     return None
   return int(said) if said.isdecimal() else None
 

@@ -12,11 +12,12 @@ _CNN_LAYERS = (
   (100, 3 * 3 * 64),
   (10, 100),
 )
+_products = [outputs * inputs for outputs, inputs in _CNN_LAYERS]
+CNN_FLOP_PER_IMAGE = 2 * (3 * sum(_products) - _products[0])
+
 # Nanoseconds of a message between two cores, as `cores.py` measures it: about 70 through a cache that they share, and
 # three times as many where they share none.
 _NEAR = 130
-_products = [outputs * inputs for outputs, inputs in _CNN_LAYERS]
-CNN_FLOP_PER_IMAGE = 2 * (3 * sum(_products) - _products[0])
 
 
 def median(values):

@@ -286,6 +286,17 @@ def test_the_committed_tables_are_those_of_the_committed_measurements():
   assert summary.summarise(measured) == results['rows']
   assert summary.format_tables(results['rows']) in readme
   assert summary.format_distances(results['rows']) in readme
+  (mlp,) = [row for row in results['rows'] if (row['section'], row['what']) == ('Training', 'mlp, batch 128')]
+  milliseconds = {
+    peer: sorted(round(1000 * value) for value in mlp['values'][peer]) for peer in list(mlp['values'])[:2]
+  }
+  (*ours, our_slowest), (*theirs, their_slowest) = milliseconds.values()
+  assert (
+    f"an epoch took {our_slowest} ms, PyTorch's {their_slowest}; in the eight others {ours[0]} to {ours[-1]} ms and "
+    f'{theirs[0]} to {theirs[-1]}.'
+  ) in ' '.join(readme.split())
+  slowest_round = int(np.argmax(mlp['values']['digits']))
+  assert [i for i, ns in enumerate(mlp['message_ns']) if ns > 130] == [slowest_round]
   shares = {peer: round(100 * share) for peer, share in results['cnn_share_of_peak'].items()}
   assert f"reaches {shares['digits']} % of the rate of the fastest matrix product, PyTorch's " in ' '.join(
     readme.split()
