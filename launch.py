@@ -13,10 +13,10 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from digits import cli
 from digits import config as config_lib
-from digits import distributed
 from digits import errors
+from digits.commands import cli
+from digits.runtime import distributed
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The recipe, such as configs/cnn.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files; runs/NAME of the config if not given.')
@@ -26,10 +26,10 @@ _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 EXPERIMENTS = {
-  'train': 'digits.loop',
-  'compare': 'digits.compare',
-  'activations': 'digits.activations',
-  'sweep': 'digits.sweep',
+  'train': 'digits.train.loop',
+  'compare': 'digits.experiments.compare',
+  'activations': 'digits.experiments.activations',
+  'sweep': 'digits.experiments.sweep',
 }
 
 

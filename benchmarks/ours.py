@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmarks import protocol
 import digits
-from digits import devices
-from digits import loop
-from digits import population
-from digits import steps
+from digits.runtime import devices
+from digits.train import compiled
+from digits.train import loop
+from digits.train import population
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -34,11 +34,13 @@ class Trainer:
     self.model = self.config.make_model()
     self.num_steps = -(-len(split.label) // self.config.batch_size)
     optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
-    init = functools.partial(steps.init_carry, model=self.model, optimizer=optimizer)
-    self.mesh = steps.make_mesh(self.model, self.config.batch_size)
+    init = functools.partial(compiled.init_carry, model=self.model, optimizer=optimizer)
+    self.mesh = compiled.make_mesh(self.model, self.config.batch_size)
     jit = functools.partial(jax.jit, out_shardings=devices.everywhere(self.mesh))
     self._carry = jit(init, compiler_options=devices.compiler_options())(jax.random.key(self.config.seed))
-    self._training = steps.InMemory(self.config, split, self._carry, self.mesh, model=self.model, optimizer=optimizer)
+    self._training = compiled.InMemory(
+      self.config, split, self._carry, self.mesh, model=self.model, optimizer=optimizer
+    )
     self._epoch = 0
 
   @property
@@ -84,7 +86,7 @@ class Peer:
     if model not in self._models:
       config = digits.load_config(_CONFIGS / f'{model}.py')
       module, blank = config.make_model(), np.zeros((1, 28, 28, 1), np.float32)
-      mesh = steps.make_mesh(module, config.batch_size)
+      mesh = compiled.make_mesh(module, config.batch_size)
       params = jax.device_get(module.init(jax.random.key(config.seed), blank)['params'])
       self._models[model] = module, devices.replicate(params, mesh), mesh
     module, params, mesh = self._models[model]

@@ -9,23 +9,23 @@ from digits.data import Split
 from digits.data import take_batch
 from digits.errors import DigitsError
 from digits.errors import UsageError
-from digits.loop import evaluate_split
-from digits.loop import run
-from digits.metrics import Metrics
+from digits.handwriting.predict import predict
+from digits.handwriting.predict import Predictions
 from digits.models import CNN
 from digits.models import MLP
 from digits.models import MODELS
 from digits.models import SoftmaxRegression
-from digits.optim import make_optimizer
-from digits.optim import make_schedule
-from digits.prediction import predict
-from digits.prediction import Predictions
-from digits.runs import load_run
-from digits.runs import Run
-from digits.step import eval_step
-from digits.step import init_state
-from digits.step import train_step
-from digits.step import TrainState
+from digits.train.loop import evaluate_split
+from digits.train.loop import run
+from digits.train.metrics import Metrics
+from digits.train.optim import make_optimizer
+from digits.train.optim import make_schedule
+from digits.train.runs import load_run
+from digits.train.runs import Run
+from digits.train.step import eval_step
+from digits.train.step import init_state
+from digits.train.step import train_step
+from digits.train.step import TrainState
 
 __all__ = [
   'CNN',

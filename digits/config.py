@@ -9,7 +9,7 @@ from typing import Any
 
 from digits import errors
 from digits import models
-from digits import optim
+from digits.train import optim
 
 _MAX_COUNT = 1_000_000
 _IMAGE_SIDE = 28  # A kernel that is larger sees nothing more.

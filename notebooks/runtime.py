@@ -104,7 +104,7 @@ def describe_device():
   """
   import jax  # Imported here: it may just have been installed.
 
-  from digits import devices
+  from digits.runtime import devices
 
   devices.check_devices()
   kind = jax.default_backend()

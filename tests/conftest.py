@@ -112,18 +112,18 @@ def tiny_config(prepared_data_dir):
 @pytest.fixture
 def interrupt_at(monkeypatch):
   """Makes the next run get SIGTERM when it reports a step: `interrupt_at(20)`."""
-  from digits import log
+  from digits.runtime import progress
 
   def arrange(step):
-    update = log.Progress.update
+    update = progress.Progress.update
 
     def interrupting(self, at, metrics):
       update(self, at, metrics)
       if at >= step:
-        monkeypatch.setattr(log.Progress, 'update', update)
+        monkeypatch.setattr(progress.Progress, 'update', update)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(log.Progress, 'update', interrupting)
+    monkeypatch.setattr(progress.Progress, 'update', interrupting)
 
   return arrange
 

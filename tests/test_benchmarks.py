@@ -17,9 +17,9 @@ from benchmarks import protocol
 from benchmarks import run
 from benchmarks import summary
 from digits import config as config_lib
-from digits import loop
 from digits import models
-from digits import step as step_lib
+from digits.train import loop
+from digits.train import step as step_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 _ENV = os.environ | {'PYTHONPATH': str(ROOT)}

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digits import checkpoint
 from digits import config as config_lib
 from digits import errors
-from digits import loop
+from digits.store import checkpoint
+from digits.train import loop
 
 
 def _tree(scale=1.0):

@@ -12,9 +12,9 @@ import conftest
 from ml_collections import config_flags
 import pytest
 
-from digits import cli
 from digits import config as config_lib
 from digits import errors
+from digits.commands import cli
 
 MLP = f'--config={conftest.ROOT}/configs/mlp.py'
 
@@ -97,7 +97,7 @@ def test_launch_and_evaluate_as_a_user_runs_them(subprocess_env, tmp_path):
   assert 'epoch 2/2' in done.stderr
   assert 'Warning' not in done.stderr
 
-  evaluate = ['-m', 'digits.evaluate', '--workdir=runs/softmax']
+  evaluate = ['-m', 'digits.commands.evaluate', '--workdir=runs/softmax']
   for split in ('test', 'valid'):
     done = _run(subprocess_env, tmp_path, *evaluate, f'--split={split}', '--json')
     assert done.returncode == 0, done.stderr
@@ -119,9 +119,9 @@ def test_launch_and_evaluate_as_a_user_runs_them(subprocess_env, tmp_path):
   [
     (['launch.py', 'config=x'], 2, 'is not a flag'),
     (['launch.py', MLP, '--config.dataset=nope'], 2, 'is not a dataset that TFDS knows'),
-    (['-m', 'digits.evaluate'], 2, 'arguments are required: --workdir'),
-    (['-m', 'digits.evaluate', '--workdir=none'], 2, 'none is not the workdir of a run'),
-    (['-m', 'digits.evaluate', '--workdir=none', '--split=all'], 2, 'invalid choice'),
+    (['-m', 'digits.commands.evaluate'], 2, 'arguments are required: --workdir'),
+    (['-m', 'digits.commands.evaluate', '--workdir=none'], 2, 'none is not the workdir of a run'),
+    (['-m', 'digits.commands.evaluate', '--workdir=none', '--split=all'], 2, 'invalid choice'),
   ],
 )
 def test_wrong_calls_exit_with_2_and_write_nothing(subprocess_env, tmp_path, command, code, message):
@@ -134,7 +134,7 @@ def test_wrong_calls_exit_with_2_and_write_nothing(subprocess_env, tmp_path, com
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('command', [['launch.py', '--help'], ['-m', 'digits.evaluate', '--help']])
+@pytest.mark.parametrize('command', [['launch.py', '--help'], ['-m', 'digits.commands.evaluate', '--help']])
 def test_help(subprocess_env, tmp_path, command):
   command = [str(conftest.ROOT / word) if word == 'launch.py' else word for word in command]
   done = _run(subprocess_env, tmp_path, *command)
@@ -153,7 +153,7 @@ def test_missing_accelerator_is_one_sentence(subprocess_env, tmp_path):
 
 @pytest.mark.parametrize('allocate', ['bytearray(10**15)', 'jax.numpy.zeros(10**14).block_until_ready()'])
 def test_running_out_of_memory_is_one_sentence(subprocess_env, tmp_path, allocate):
-  script = f'import jax; from digits import cli; cli.run(lambda: {allocate})'
+  script = f'import jax; from digits.commands import cli; cli.run(lambda: {allocate})'
   done = subprocess.run(
     [sys.executable, '-c', script], cwd=tmp_path, env=subprocess_env, capture_output=True, text=True, check=False
   )
@@ -223,7 +223,7 @@ def test_a_signal_that_a_library_makes_an_error_of_is_still_a_stop(subprocess_en
   script = """
 import os
 import signal
-from digits import cli
+from digits.commands import cli
 
 def main():
   try:

@@ -1,12 +1,12 @@
 import json
 
-from comparisons import make_comparison
-from comparisons import make_runs
 import numpy as np
 import pytest
+from support.comparisons import make_comparison
+from support.comparisons import make_runs
 
-from digits import comparison as comparison_lib
 from digits import statistics
+from digits.report import summary as comparison_lib
 
 
 def test_results_are_what_the_readme_and_others_read():

@@ -8,9 +8,9 @@ import conftest
 import pytest
 
 from digits import config as config_lib
-from digits import distributed
 from digits import errors
-from digits import loop
+from digits.runtime import distributed
+from digits.train import loop
 
 _EPOCHS = 20
 
@@ -80,7 +80,7 @@ def test_a_process_that_fails_says_why_and_ends_the_others(subprocess_env, tmp_p
   script = tmp_path / 'script.py'
   script.write_text(
     'import sys\n'
-    'from digits import cli, distributed, errors\n'
+    'from digits import errors\nfrom digits.commands import cli\nfrom digits.runtime import distributed\n'
     'def main():\n'
     '  with distributed.session(sys.argv[1], 2, int(sys.argv[2])):\n'
     '    if sys.argv[2] in sys.argv[3]:\n'

@@ -9,15 +9,15 @@ from ml_collections import config_flags
 import numpy as np
 import pytest
 
-from digits import activations
-from digits import cli
-from digits import compare
 from digits import config as config_lib
 from digits import errors
-from digits import population
-from digits import report
-from digits import runs
-from digits import sweep
+from digits.commands import cli
+from digits.experiments import activations
+from digits.experiments import compare
+from digits.experiments import sweep
+from digits.report import page
+from digits.train import population
+from digits.train import runs
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
     raise errors.DigitsError('stopped here')
 
   with monkeypatch.context() as interrupted:
-    interrupted.setattr(report, 'write_report', fail)
+    interrupted.setattr(page, 'write_report', fail)
     with pytest.raises(errors.DigitsError, match='stopped here'):
       compare.run(config, tmp_path)
   assert sum(trained) == 6

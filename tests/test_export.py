@@ -13,11 +13,11 @@ import pytest
 import digits
 from digits import config as config_lib
 from digits import errors
-from digits import model_card
-from digits import portable
-from digits import step as step_lib
+from digits.export import formats
+from digits.export import model_card
+from digits.train import step as step_lib
 
-KINDS = sorted(portable.FORMATS)
+KINDS = sorted(formats.FORMATS)
 
 
 def _make_run(name, **architecture):
@@ -59,7 +59,7 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (600, 28, 28, 1)).astype(np.u
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_exported_models_give_the_logits_of_jax(kind, run):
-  write, execute = portable.FORMATS[kind]
+  write, execute = formats.FORMATS[kind]
   content = write(run)
   expected = step_lib.apply_model(run.model, run.params, IMAGES)
   for count in (600, 1, 7):  # 600 is a whole batch of 500 and a part of one.
@@ -72,7 +72,7 @@ def test_safetensors_holds_the_parameters_by_name():
   from safetensors import numpy as safetensors
 
   run = _make_run('cnn', features=(4, 6))
-  params = safetensors.load(portable.to_safetensors(run))
+  params = safetensors.load(formats.to_safetensors(run))
   assert sorted(params) == sorted(
     f'{layer}.{leaf}' for layer in ('conv1', 'conv2', 'hidden', 'logits') for leaf in ('kernel', 'bias')
   )
@@ -82,7 +82,7 @@ def test_safetensors_holds_the_parameters_by_name():
 def test_stablehlo_is_for_every_platform_and_any_number_of_images():
   from jax import export
 
-  content = portable.to_stablehlo(_make_run('cnn', features=(2,)))
+  content = formats.to_stablehlo(_make_run('cnn', features=(2,)))
   assert b'.py' not in content  # No path of this machine.
   exported = export.deserialize(bytearray(content))
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
@@ -94,14 +94,14 @@ def test_a_model_in_bfloat16_is_exported_in_float32():
   config = config_lib.from_dict(config_lib.to_dict(run.config) | {'dtype': 'bfloat16'})
   half = run._replace(config=config, model=config.make_model())
   for kind in ('stablehlo', 'onnx'):
-    write, execute = portable.FORMATS[kind]
+    write, execute = formats.FORMATS[kind]
     expected = step_lib.apply_model(run.model, run.params, IMAGES[:9])
     np.testing.assert_allclose(execute(write(half), half, IMAGES[:9]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_lines_in_the_model_card_load_it_without_this_project(kind, run, tmp_path):
-  content = portable.FORMATS[kind][0](run)
+  content = formats.FORMATS[kind][0](run)
   file = f'model.{kind}'
   (tmp_path / file).write_bytes(content)
   card = model_card.make_card([run], kind=kind, file=file, content=content, results=[None], difference=1e-6)
@@ -129,7 +129,7 @@ def test_the_lines_in_the_model_card_load_it_without_this_project(kind, run, tmp
 
 def test_the_command_writes_file_and_card(tiny_config, subprocess_env, tmp_path):
   digits.run(tiny_config('softmax', epochs=1), tmp_path / 'run')
-  command = [sys.executable, '-m', 'digits.export', '--workdir=run', '--format=onnx']
+  command = [sys.executable, '-m', 'digits.commands.export', '--workdir=run', '--format=onnx']
   arguments = {'cwd': tmp_path, 'env': subprocess_env, 'capture_output': True, 'text': True, 'check': False}
   done = subprocess.run([*command, '--output=model.onnx', '--json'], **arguments)
   assert done.returncode == 0, done.stderr
@@ -153,4 +153,4 @@ def test_a_missing_package_is_one_sentence(kind, monkeypatch):
   for name in ('onnx', 'flatbuffers', 'safetensors.numpy'):
     monkeypatch.setitem(sys.modules, name, None)
   with pytest.raises(errors.DigitsError, match=r'needs the package \w+: pip install "digits-jax\[export\]"'):
-    portable.FORMATS[kind][0](_make_run('softmax'))
+    formats.FORMATS[kind][0](_make_run('softmax'))

@@ -11,7 +11,7 @@ import conftest
 def test_nothing_is_lost_and_a_planted_bug_is_caught(tmp_path):
   done = subprocess.run(
     [
-      *(sys.executable, '-m', 'tests.faults', '--trials=1', '--kind=kill', '--kind=flip', '--kind=damage'),
+      *(sys.executable, '-m', 'measurements.faults', '--trials=1', '--kind=kill', '--kind=flip', '--kind=damage'),
       *('--kind=disk', '--catch=no-checksums', f'--json={tmp_path}/figures.json'),
     ],
     cwd=conftest.ROOT,

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from digits import figures
-from digits import findings
 from digits import statistics
+from digits.report import figures
+from digits.report import findings
 
 
 def _plain(text):

@@ -5,7 +5,6 @@ import os
 import tracemalloc
 import warnings
 
-import handwriting
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -14,10 +13,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from digits import decode
 from digits import errors
-from digits import images
-from digits import step as step_lib
+from digits.handwriting import image_files
+from digits.handwriting import prepare
+from digits.train import step as step_lib
+from measurements import handwriting
 
 
 def _encode(image, kind='PNG', **options):
@@ -45,7 +45,7 @@ def test_center_against_pillow_and_a_plain_centre_of_mass():
     height, width = rng.integers(10, 90, 2)
     ink = np.zeros((1, 100, 100), np.float32)
     ink[0, 5 : 5 + height, 7 : 7 + width] = rng.random((height, width)) * 0.8 + 0.1
-    prepared = images.center(ink)[0]
+    prepared = prepare.center(ink)[0]
 
     side = max(height, width)
     square = np.zeros((side, side), np.float32)
@@ -68,7 +68,7 @@ def test_center_against_pillow_and_a_plain_centre_of_mass():
 def test_a_square_goes_to_twenty_pixels_in_the_middle():
   ink = np.zeros((2, 200, 200), np.float32)
   ink[0, 100:180, 10:90] = 0.5
-  prepared = images.center(ink)
+  prepared = prepare.center(ink)
   expected = np.zeros((28, 28), np.uint8)
   expected[5:25, 5:25] = 255  # int(15 - 10): the centre of mass lies at 15 exactly.
   np.testing.assert_array_equal(prepared[0], expected)
@@ -76,7 +76,7 @@ def test_a_square_goes_to_twenty_pixels_in_the_middle():
 
 
 def test_area_weights_are_shares_of_pixels():
-  weights = images._area_weights(np.array([1]), np.array([30]), 32)[0]
+  weights = prepare._area_weights(np.array([1]), np.array([30]), 32)[0]
   np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
   np.testing.assert_allclose(weights[0, :4], [0, 2 / 3, 1 / 3, 0], atol=1e-6)
 
@@ -84,17 +84,17 @@ def test_area_weights_are_shares_of_pixels():
 def test_a_small_digit_is_not_blown_up_to_the_whole_box():
   ink = np.zeros((1, 28, 28), np.float32)
   ink[0, 10:15, 10:13] = 1
-  prepared = images.center(ink)[0]
+  prepared = prepare.center(ink)[0]
   assert (prepared.any(1).sum(), prepared.any(0).sum()) == (10, 6)
 
 
 def test_images_of_mnist_come_out_nearly_as_they_went_in(mnist):
   image = mnist.test.image
-  prepared = images.prepare(image[..., 0])
+  prepared = prepare.prepare(image[..., 0])
   assert prepared.shape == image.shape
   difference = np.abs(prepared.astype(int) - image).max((1, 2, 3))
   assert (difference <= 3).mean() > 0.97
-  np.testing.assert_array_equal(prepared[:50], images.prepare(list(image[:50, ..., 0])))
+  np.testing.assert_array_equal(prepared[:50], prepare.prepare(list(image[:50, ..., 0])))
 
 
 def _answers(run, prepared):
@@ -104,7 +104,7 @@ def _answers(run, prepared):
 
 def test_preparing_the_test_images_does_not_change_the_accuracy(mnist, quick_run):
   before = _answers(quick_run, mnist.test.image) == mnist.test.label
-  after = _answers(quick_run, images.prepare(mnist.test.image[..., 0])) == mnist.test.label
+  after = _answers(quick_run, prepare.prepare(mnist.test.image[..., 0])) == mnist.test.label
   assert before.mean() > 0.95
   assert abs(before.mean() - after.mean()) <= 0.002
 
@@ -113,8 +113,8 @@ def test_scale_place_polarity_brightness_and_rotation_do_not_change_the_answer(m
   rng = np.random.default_rng(0)
   digits = mnist.test.image[:150]
   before = _answers(quick_run, digits)
-  pasted = [decode.decode(handwriting.paste(rng, digit[..., 0])) for digit in digits]
-  after = _answers(quick_run, images.prepare(pasted))
+  pasted = [image_files.decode(handwriting.paste(rng, digit[..., 0])) for digit in digits]
+  after = _answers(quick_run, prepare.prepare(pasted))
   assert (before == after).mean() >= 0.95
 
 
@@ -133,7 +133,7 @@ def test_flat_paper_of_any_brightness_gives_the_same_picture(scale, pad, paper, 
     return
   ink = np.pad(np.kron(_seven(), np.ones((scale, scale))), (pad[:2], pad[2:])) / 255
   image = np.where(ink > 0, pen, paper).astype(np.uint8)
-  np.testing.assert_array_equal(images.prepare([image]), images.prepare([_seven()]))
+  np.testing.assert_array_equal(prepare.prepare([image]), prepare.prepare([_seven()]))
 
 
 @pytest.mark.parametrize('negative', [False, True])
@@ -149,7 +149,7 @@ def test_uneven_paper_gives_nearly_the_same_picture(uneven, negative):
   }[uneven]
   image = 230 * light * (1 - 0.6 * ink) + rng.normal(0, 3, ink.shape)
   image = np.clip(255 - image if negative else image, 0, 255).astype(np.uint8)
-  prepared, clean = (images.prepare([picture])[0].astype(int) for picture in (image, (255 * ink).astype(np.uint8)))
+  prepared, clean = (prepare.prepare([picture])[0].astype(int) for picture in (image, (255 * ink).astype(np.uint8)))
   assert np.abs(prepared - clean).mean() < 4
 
 
@@ -157,29 +157,29 @@ def test_uneven_paper_gives_nearly_the_same_picture(uneven, negative):
 def test_blank_paper_has_no_ink(shape):
   rng = np.random.default_rng(0)
   for image in (np.full(shape, 255), np.full(shape, 90), np.clip(rng.normal(200, 4, shape), 0, 255)):
-    assert not images.prepare([image.astype(np.uint8)]).any() or min(shape) < 28
+    assert not prepare.prepare([image.astype(np.uint8)]).any() or min(shape) < 28
 
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 99), levels=st.integers(2, 256))
 def test_any_picture_gives_a_picture(height, width, seed, levels):
   image = np.random.default_rng(seed).integers(0, levels, (1, height, width)).astype(np.uint8)
-  prepared = images.prepare(image)
+  prepared = prepare.prepare(image)
   assert (prepared.shape, prepared.dtype) == ((1, 28, 28, 1), np.uint8)
   assert prepared.max() in (0, 255)
 
 
 def test_no_pictures_give_no_pictures():
-  assert images.prepare([]).shape == (0, 28, 28, 1)
-  assert images.prepare(np.zeros((0, 28, 28), np.uint8)).shape == (0, 28, 28, 1)
+  assert prepare.prepare([]).shape == (0, 28, 28, 1)
+  assert prepare.prepare(np.zeros((0, 28, 28), np.uint8)).shape == (0, 28, 28, 1)
 
 
 def test_specks_are_dropped_and_broken_strokes_are_not():
   image = _seven()
   image[24:26] = 0  # The stroke is broken in two.
-  clean = images.prepare([image])
+  clean = prepare.prepare([image])
   image[2:4, 2:4] = image[57, 50] = 255
-  np.testing.assert_array_equal(images.prepare([image]), clean)
+  np.testing.assert_array_equal(prepare.prepare([image]), clean)
   assert clean[0, 24:].any()
 
 
@@ -191,7 +191,7 @@ def test_ruled_lines_are_dropped(slope):
     for row in (20, 150, 290):
       y = int(row + slope * column)
       ruled[y : y + 3, column] = 255
-  difference = images.prepare([ruled]).astype(int) - images.prepare([ink])
+  difference = prepare.prepare([ruled]).astype(int) - prepare.prepare([ink])
   assert np.abs(difference).mean() < 2
 
 
@@ -204,7 +204,7 @@ def _colour(grey):
 
 def test_every_format_and_mode_gives_the_same_picture():
   dark = 255 - _seven()
-  expected = images.prepare([dark])
+  expected = prepare.prepare([dark])
   transparent = Image.fromarray(np.stack([np.zeros_like(dark)] * 3 + [_seven()], -1))
   light_on_transparent = Image.fromarray(np.stack([np.full_like(dark, 255)] * 3 + [_seven()], -1))
   phone = io.BytesIO()
@@ -226,23 +226,23 @@ def test_every_format_and_mode_gives_the_same_picture():
     'webp': _encode(_colour(dark), 'WEBP', lossless=True),
   }
   for name, content in contents.items():
-    np.testing.assert_array_equal(images.prepare([decode.decode(content)]), expected, err_msg=name)
+    np.testing.assert_array_equal(prepare.prepare([image_files.decode(content)]), expected, err_msg=name)
   for content in (_encode(dark, 'JPEG', quality=95), phone.getvalue()):
-    assert np.abs(images.prepare([decode.decode(content)]).astype(int) - expected).mean() < 2
+    assert np.abs(prepare.prepare([image_files.decode(content)]).astype(int) - expected).mean() < 2
 
 
 def test_large_pictures_are_reduced():
   large = np.kron(255 - _seven(), np.ones((60, 60), np.uint8))
   for content in (_encode(large), _encode(large.astype(np.uint16) * 257), _encode(large, 'JPEG')):
-    grey = decode.decode(content)
+    grey = image_files.decode(content)
     assert max(grey.shape) <= 2 * 1600
-    assert np.abs(images.prepare([grey]).astype(int) - images.prepare([_seven()])).mean() < 2
+    assert np.abs(prepare.prepare([grey]).astype(int) - prepare.prepare([_seven()])).mean() < 2
 
 
 def test_large_pictures_of_16_bits_take_little_memory():
   content = _encode(np.kron(255 - _seven(), np.ones((60, 60))).astype(np.uint16) * 257, compress_level=1)
   tracemalloc.start()
-  decode.decode(content)
+  image_files.decode(content)
   _, peak = tracemalloc.get_traced_memory()  # Of NumPy; Pillow's own is four bytes a pixel.
   tracemalloc.stop()
   assert peak < 6 * 3600**2
@@ -281,7 +281,7 @@ def _animation(kind):
 )
 def test_what_is_no_picture_is_one_sentence(content, message):
   with pytest.raises(errors.DigitsError) as caught:
-    decode.decode(content, name='x')
+    image_files.decode(content, name='x')
   assert message in str(caught.value)
   assert '\n' not in str(caught.value)
 
@@ -289,13 +289,13 @@ def test_what_is_no_picture_is_one_sentence(content, message):
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
   for path, message in ((tmp_path, 'Is a directory'), (tmp_path / 'none.png', 'No such file'), ('a\0b', 'null')):
     with pytest.raises(errors.DigitsError, match=message):
-      decode.read(path)
+      image_files.read(path)
   path = tmp_path / 'a name, with ünicode.png'
   path.write_bytes(_encode(_seven()))
-  np.testing.assert_array_equal(decode.read(path), _seven())
-  monkeypatch.setattr(decode, 'MAX_BYTES', 10)
+  np.testing.assert_array_equal(image_files.read(path), _seven())
+  monkeypatch.setattr(image_files, 'MAX_BYTES', 10)
   with pytest.raises(errors.DigitsError, match='too large'):
-    decode.read(path)
+    image_files.read(path)
 
 
 def test_mutated_files_give_a_picture_or_one_sentence(capfd):
@@ -315,7 +315,7 @@ def test_mutated_files_give_a_picture_or_one_sentence(capfd):
       if i % 5 == 0:
         del content[rng.integers(len(content)) :]
       try:
-        images.prepare([decode.decode(bytes(content))])
+        prepare.prepare([image_files.decode(bytes(content))])
       except errors.DigitsError as error:
         refused += 1
         assert '\n' not in str(error)

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digits import checkpoint
 from digits import config as config_lib
 from digits import data
 from digits import errors
-from digits import loop
-from digits import runs
-from digits import signals
-from digits import step as step_lib
-from digits import workdir as workdir_lib
+from digits.runtime import signals
+from digits.store import checkpoint
+from digits.store import workdir as workdir_lib
+from digits.train import loop
+from digits.train import runs
+from digits.train import step as step_lib
 
 
 def _records(workdir):
@@ -236,7 +236,7 @@ def test_batches_larger_than_the_data(tiny_config, tmp_path, field):
 
 
 def test_workdir_in_use_is_refused(tiny_config, tmp_path):
-  from digits import files
+  from digits.runtime import files
 
   with files.lock(tmp_path / '.lock'), pytest.raises(errors.DigitsError, match='is in use by another run'):
     loop.run(tiny_config('softmax'), tmp_path)

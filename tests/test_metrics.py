@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from digits import metrics
+from digits.train import metrics
 
 
 def test_literal_values():

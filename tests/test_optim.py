@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from digits import optim
+from digits.train import optim
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import base64
 import json
 import re
 
-import chromium
 import jax
 import numpy as np
 import pytest
+from support import chromium
 
-from digits import images
-from digits import page
-from digits import step as step_lib
+from digits.export import drawing_page
+from digits.handwriting import prepare
+from digits.train import step as step_lib
 
 browser = [
   pytest.mark.browser,
@@ -29,7 +29,7 @@ def _models():
 
 def test_the_page_is_one_file_with_the_parameters_in_it():
   models = _models()
-  content = page.to_html(models, {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}).decode()
+  content = drawing_page.to_html(models, {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}).decode()
   assert len(content) < 2_000_000
   assert not re.search(r'(src|href)\s*=|https?:|@import|url\(|fetch\(|XMLHttp', content)
   assert "default-src 'none'" in content
@@ -46,7 +46,7 @@ def test_the_page_is_one_file_with_the_parameters_in_it():
 @pytest.fixture(scope='module')
 def opened(mnist, tmp_path_factory):
   path = tmp_path_factory.mktemp('page') / 'digits.html'
-  path.write_bytes(page.to_html(_models(), {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}))
+  path.write_bytes(drawing_page.to_html(_models(), {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}))
   with chromium.Page(path.as_uri()) as browser_page:
     yield browser_page
     assert browser_page.problems() == []
@@ -72,7 +72,7 @@ class TestInBrowser:
     pictures = list(mnist.test.image[:200, ..., 0])
     # Half of them as large as a drawing.
     pictures[100:] = [np.kron(picture, np.ones((4, 4), np.uint8)) for picture in pictures[100:]]
-    prepared = images.prepare(pictures)
+    prepared = prepare.prepare(pictures)
     answers = [_in_browser(opened, picture) for picture in pictures]
     np.testing.assert_array_equal([answer['seen'] for answer in answers], prepared.reshape(200, 784))
     for i, (run, _) in enumerate(models.values()):
@@ -119,7 +119,7 @@ class TestInBrowser:
     both = self._levels(opened)
     assert (both > 0).sum() > (first > 0).sum()
     seen = opened.evaluate('Array.from(digits.prepare(digits.levels(), 448, 448))')
-    np.testing.assert_array_equal(np.reshape(seen, (28, 28)), images.prepare(both[None])[0, ..., 0])
+    np.testing.assert_array_equal(np.reshape(seen, (28, 28)), prepare.prepare(both[None])[0, ..., 0])
     assert opened.evaluate('document.querySelectorAll(".best").length') == 3
     opened.evaluate('document.getElementById("undo").click()')
     np.testing.assert_array_equal(self._levels(opened), first)

@@ -9,10 +9,10 @@ import pytest
 
 from digits import data
 from digits import errors
-from digits import log
-from digits import loop
-from digits import population
-from digits import runs
+from digits.runtime import progress
+from digits.train import loop
+from digits.train import population
+from digits.train import runs
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_diverging_member_leaves_the_others_alone(tiny_config, dataset, tmp_pa
 
 
 def test_ctrl_c_ends_in_a_sentence(tiny_config, dataset, monkeypatch):
-  monkeypatch.setattr(log.Progress, 'update', lambda *args: os.kill(os.getpid(), signal.SIGINT))
+  monkeypatch.setattr(progress.Progress, 'update', lambda *args: os.kill(os.getpid(), signal.SIGINT))
   with pytest.raises(errors.DigitsError, match='run the same command to go on'):
     population.train_population([tiny_config('softmax')], dataset)
 

@@ -12,12 +12,12 @@ from PIL import Image
 import pytest
 
 import digits
-from digits import documents
 from digits import errors
-from digits import loop
-from digits import prediction
 from digits import statistics
-from digits import step as step_lib
+from digits.handwriting import predict
+from digits.runtime import sealed_json
+from digits.train import loop
+from digits.train import step as step_lib
 
 
 def test_predict_takes_files_and_arrays_alike(quick_run, mnist, tmp_path):
@@ -42,7 +42,7 @@ def test_predict_takes_files_and_arrays_alike(quick_run, mnist, tmp_path):
 @pytest.mark.parametrize('count', [1, 2, 31, 33, 501])
 def test_batches_of_any_size_give_the_same_logits(quick_run, mnist, count):
   images = mnist.test.image[:count]
-  logits = prediction.apply_batched(quick_run, images)
+  logits = predict.apply_batched(quick_run, images)
   expected = step_lib.apply_model(quick_run.model, quick_run.params, images)
   np.testing.assert_allclose(logits, expected, atol=1e-4)
 
@@ -98,25 +98,25 @@ def test_the_temperature_is_kept_and_fitted_again_when_it_is_not_readable(workdi
   workdir = tmp_path / 'run'
   shutil.copytree(workdirs / 'mlp' / 'seed-2', workdir)
   run = digits.load_run(workdir)
-  temperature = prediction.load_temperature(workdir, run)
+  temperature = predict.load_temperature(workdir, run)
   kept = workdir / 'temperature.json'
-  assert documents.read(kept) == documents.seal({'step': run.step, 'temperature': temperature})
-  documents.write(kept, {'step': run.step, 'temperature': 7.5})
-  assert prediction.load_temperature(workdir, run) == 7.5
+  assert sealed_json.read(kept) == sealed_json.seal({'step': run.step, 'temperature': temperature})
+  sealed_json.write(kept, {'step': run.step, 'temperature': 7.5})
+  assert predict.load_temperature(workdir, run) == 7.5
   altered = kept.read_text().replace('7.5', '7.4')
-  documents.write(kept, {'step': 1, 'temperature': 7.5})
+  sealed_json.write(kept, {'step': 1, 'temperature': 7.5})
   for damaged in (kept.read_text(), altered, '{', '[]', '{"step": "1"}'):
     kept.write_text(damaged)
-    assert prediction.load_temperature(workdir, run) == pytest.approx(temperature)
+    assert predict.load_temperature(workdir, run) == pytest.approx(temperature)
 
 
 def test_a_comparison_gives_the_first_seed_of_each_model(workdirs):
-  models = prediction.load_calibrated(workdirs)
+  models = predict.load_calibrated(workdirs)
   assert list(models) == ['softmax', 'mlp']
   assert models['mlp'][0].config.seed == 2
-  assert list(prediction.load_calibrated(workdirs / 'mlp' / 'seed-10')) == ['mlp']
+  assert list(predict.load_calibrated(workdirs / 'mlp' / 'seed-10')) == ['mlp']
   with pytest.raises(errors.UsageError, match='is not the workdir of a run'):
-    prediction.load_calibrated(workdirs / 'mlp')
+    predict.load_calibrated(workdirs / 'mlp')
 
 
 def _run(env, cwd, *command, **kwargs):
@@ -147,7 +147,7 @@ def test_the_command(workdirs, subprocess_env, tmp_path):
   blank = tmp_path / 'blank.png'
   Image.new('L', (50, 50), 200).save(blank)
 
-  command = ['-m', 'digits.predict', f'--workdir={workdirs}']
+  command = ['-m', 'digits.commands.predict', f'--workdir={workdirs}']
   done = _run(subprocess_env, tmp_path, *command, '--json', '--preview=seen', *broken, *names, blank.name, '.')
   assert done.returncode == 1
   answers = json.loads(done.stdout)['images']
@@ -181,7 +181,7 @@ def test_the_command(workdirs, subprocess_env, tmp_path):
   ],
 )
 def test_wrong_calls_exit_with_2(subprocess_env, tmp_path, arguments, message):
-  done = _run(subprocess_env, tmp_path, '-m', 'digits.predict', *arguments)
+  done = _run(subprocess_env, tmp_path, '-m', 'digits.commands.predict', *arguments)
   assert (done.returncode, done.stdout) == (2, b'')
   assert message in done.stderr.decode()
   assert done.stderr.count(b'\n') == 1
@@ -191,9 +191,9 @@ def test_the_function_stays_a_function_beside_the_command_of_its_name(subprocess
   code = (
     'import sys, digits\n'
     'loaded = [m for m in ("PIL", "scipy.ndimage", "tensorflow_datasets") if m in sys.modules]\n'
-    'import digits.predict\n'
+    'import digits.commands.predict\n'
     'run = type("Run", (), {"model": None, "params": None})\n'
-    'print(loaded, digits.predict([], run).probability.shape, callable(digits.predict.main))\n'
+    'print(loaded, digits.predict([], run).probability.shape, callable(digits.commands.predict.main))\n'
   )
   done = _run(subprocess_env, tmp_path, '-c', code)
   assert done.stdout.decode().split('\n')[0] == '[] (0, 10) True', done.stderr

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 from PIL import Image
 import pytest
-import strings
 
 import digits
-from digits import reading
+from digits.handwriting import fields
+from measurements import strings
 
 
 def _compose(rng, split, length):
@@ -60,7 +60,7 @@ def test_lines_are_read_from_top_to_bottom_with_boxes_where_the_digits_are(mnist
   inks, texts = zip(*[_compose(rng, mnist.test, length) for length in (4, 6)], strict=True)
   width = max(ink.shape[1] for ink in inks)
   ink = np.concatenate([np.pad(ink, ((0, 0), (0, width - ink.shape[1]))) for ink in inks])
-  lines = reading.read_digits(_photograph(rng, ink), quick_run)
+  lines = fields.read_digits(_photograph(rng, ink), quick_run)
   assert [len(line) for line in lines] == [len(text) for text in texts]
   assert _share_right([[str(digit.value) for digit in line] for line in lines], texts) >= 0.8
   outside = ink.copy()
@@ -85,7 +85,7 @@ ONE = (20, 100, 40, 48)
 
 def test_broken_strokes_are_joined_and_specks_dropped(quick_run):
   broken = _draw((20, 52, 40, 48), (58, 100, 40, 48), (20, 100, 150, 158), (30, 34, 220, 224), (97, 100, 250, 252))
-  lines = reading.read_digits(broken, quick_run)
+  lines = fields.read_digits(broken, quick_run)
   assert [digit.box for digit in lines[0]] == [(40, 20, 48, 100), (150, 20, 158, 100)]
 
 
@@ -100,7 +100,7 @@ def test_touching_digits_are_cut(mnist, quick_run):
       place = rows[8:36, left : left + zero.shape[1]]
       np.maximum(place, zero, out=place)
       left += zero.shape[1] - 1  # One pixel into each other.
-    (line,) = reading.read_digits(255 - np.kron(rows, np.ones((4, 4), np.uint8)), quick_run)
+    (line,) = fields.read_digits(255 - np.kron(rows, np.ones((4, 4), np.uint8)), quick_run)
     cut += len(line) == 2
     right += [digit.value for digit in line] == [0, 0]
   assert cut >= 7
@@ -109,26 +109,26 @@ def test_touching_digits_are_cut(mnist, quick_run):
 
 @pytest.mark.parametrize('image', [np.full((60, 200), 255), np.full((1, 1), 9), np.full((3, 900), 40)])
 def test_nothing_is_read_where_nothing_is_written(image, quick_run):
-  assert reading.read_digits(image.astype(np.uint8), quick_run) == []
+  assert fields.read_digits(image.astype(np.uint8), quick_run) == []
 
 
 def test_cuts_lie_between_the_parts():
   ink = np.zeros((40, 80), np.float32)
   ink[:, 5:15] = ink[:, 60:70] = 1
   ink[20:22] = 1
-  cuts = reading._find_cuts(reading._Piece(0, 0, ink), height=40)
+  cuts = fields._find_cuts(fields._Piece(0, 0, ink), height=40)
   assert cuts
   assert all(15 <= cut <= 60 for cut in cuts)
-  parts = reading._find_parts(reading._Piece(0, 0, ink), height=40)
+  parts = fields._find_parts(fields._Piece(0, 0, ink), height=40)
   assert parts[0, len(cuts) + 1].width == 80
-  assert reading._find_parts(reading._Piece(0, 0, ink[:, :20]), height=40).keys() == {(0, 1)}
+  assert fields._find_parts(fields._Piece(0, 0, ink[:, :20]), height=40).keys() == {(0, 1)}
 
 
 def test_the_command(tiny_config, subprocess_env, tmp_path):
   digits.run(tiny_config('softmax', epochs=1), tmp_path / 'run')
   Image.fromarray(_draw(ONE, (20, 100, 150, 158))).save(tmp_path / 'two ones.png')
   Image.new('L', (50, 50), 255).save(tmp_path / 'blank.png')
-  command = [sys.executable, '-m', 'digits.read', '--workdir=run']
+  command = [sys.executable, '-m', 'digits.commands.read', '--workdir=run']
   arguments = {'cwd': tmp_path, 'env': subprocess_env, 'capture_output': True, 'text': True, 'check': False}
 
   done = subprocess.run([*command, 'two ones.png', 'blank.png', 'none.png', '--json'], **arguments)

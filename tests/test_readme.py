@@ -11,8 +11,8 @@ import pytest
 
 import digits
 from digits import config as config_lib
-from digits import export
-from digits import step as step_lib
+from digits.commands import export
+from digits.train import step as step_lib
 
 README = (conftest.ROOT / 'README.md').read_text()
 

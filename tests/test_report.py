@@ -4,19 +4,19 @@ import re
 import shutil
 import subprocess
 
-import chromium
-from comparisons import make_comparison
-from comparisons import make_history
 import matplotlib.figure
 import numpy as np
 import pytest
+from support import chromium
+from support.comparisons import make_comparison
+from support.comparisons import make_history
 
-from digits import comparison as comparison_lib
 from digits import errors
-from digits import figures
-from digits import report
 from digits import statistics
 from digits.models.activations import ACTIVATIONS
+from digits.report import figures
+from digits.report import page as page_lib
+from digits.report import summary as comparison_lib
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +36,7 @@ def written(comparison, tmp_path_factory):
 
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(matplotlib.figure.Figure, 'savefig', record)
-    page = report.write_report(comparison, tmp_path_factory.mktemp('report'))
+    page = page_lib.write_report(comparison, tmp_path_factory.mktemp('report'))
   return page, drawn
 
 
@@ -121,7 +121,7 @@ def test_hidden_units_are_shown_by_the_norm_of_their_outgoing_weights(comparison
   runs = comparison.models['mlp']
   norms = np.roll(np.arange(1.0, 13.0), 5)
   params = runs.params | {'logits': {'kernel': np.full((10, 12), norms), 'bias': np.zeros(10)}}
-  report._dense_weights('mlp', runs._replace(params=params), (28, 28))
+  page_lib._dense_weights('mlp', runs._replace(params=params), (28, 28))
   incoming = params['hidden']['kernel']
   np.testing.assert_array_equal(shown[0], incoming[np.argsort(-norms)].reshape(12, 28, 28))
 
@@ -133,7 +133,7 @@ def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
     'softmax': worse._replace(test_logits=better.test_logits),
     'mlp': better._replace(test_logits=worse.test_logits),
   }
-  turned = report.write_report(comparison._replace(models=models), tmp_path).read_text()
+  turned = page_lib.write_report(comparison._replace(models=models), tmp_path).read_text()
   assert 'Of 2 models, softmax has the highest test accuracy' in turned
 
 
@@ -141,7 +141,7 @@ def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
 def test_one_model_one_seed_no_validation(tmp_path, strength):
   """All that can be absent is: pairs, deviations, bands, temperatures, disputed labels, errors, a page for digits."""
   comparison = make_comparison({'softmax': strength}, num_test=50, num_valid=0, num_seeds=1, dataset='fashion_mnist')
-  text = report.write_report(comparison, tmp_path / 'new' / 'directory').read_text()
+  text = page_lib.write_report(comparison, tmp_path / 'new' / 'directory').read_text()
   _Outline(text)
   text = re.sub(r'base64,[^"]*', '', text)  # Where any letters may follow each other.
   for absent in ('nan', '±', 'Disputed labels', 'Are the differences real', 'emperature of', '<iframe'):
@@ -151,19 +151,19 @@ def test_one_model_one_seed_no_validation(tmp_path, strength):
 
 def test_the_same_comparison_gives_the_same_page(tmp_path):
   comparison = make_comparison({'softmax': 1.0}, num_test=50, num_seeds=1)
-  first, second = (report.write_report(comparison, tmp_path / name).read_bytes() for name in 'ab')
+  first, second = (page.write_report(comparison, tmp_path / name).read_bytes() for name in 'ab')
   assert first == second
 
 
 def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.DigitsError, match='file'):
-    report.write_report(make_comparison({'softmax': 1.0}), tmp_path / 'file')
+    page.write_report(make_comparison({'softmax': 1.0}), tmp_path / 'file')
 
 
 def test_the_hardest_errors_are_wrong_and_in_order():
   comparison = make_comparison({'softmax': 2.0, 'mlp': 2.0}, num_test=400)
-  images, num_wrong = report.find_hardest(comparison, limit=10)
+  images, num_wrong = page_lib.find_hardest(comparison, limit=10)
   labels = comparison.test.label
   probs = [statistics.probabilities(runs.test_logits).mean(0) for runs in comparison.models.values()]
   wrong = (probs[0].argmax(-1) != labels) | (probs[1].argmax(-1) != labels)
@@ -185,7 +185,7 @@ def test_feature_maps_are_what_the_next_layer_sees(activation):
   runs = comparison.models['cnn']
   model = runs.model.clone(conv_activation=activation)
   image = comparison.test.image[0, ..., 0]
-  maps = report.feature_maps(model, runs.params, image)
+  maps = page_lib.feature_maps(model, runs.params, image)
   assert {layer: array.shape for layer, array in maps.items()} == {'conv1': (2, 14, 14), 'conv2': (3, 7, 7)}
   conv1 = runs.params['conv1']
   outputs = lax.conv_general_dilated(

@@ -1,6 +1,6 @@
 import pytest
 
-from digits import results
+from digits.store import results
 
 
 def _run(model, dataset='mnist'):

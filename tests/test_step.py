@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from digits import models
-from digits import optim
-from digits import step as step_lib
+from digits.train import optim
+from digits.train import step as step_lib
 
 
 def _batch(size, seed=0):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from digits import data
-from digits import devices
 from digits import errors
-from digits import loop
 from digits import models
-from digits import steps
+from digits.runtime import devices
+from digits.train import compiled
+from digits.train import loop
 
 
 def _split(num_examples=256):
@@ -24,9 +24,9 @@ def _training(config, split, num_devices):
   mesh = devices.make_data_mesh(config.batch_size, num_devices)
   model = config.make_model()
   optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
-  init = functools.partial(steps.init_carry, model=model, optimizer=optimizer)
+  init = functools.partial(compiled.init_carry, model=model, optimizer=optimizer)
   carry = jax.jit(init, out_shardings=devices.everywhere(mesh))(jax.random.key(0))
-  return carry, steps.InMemory(config, split, carry, mesh, model=model, optimizer=optimizer), mesh
+  return carry, compiled.InMemory(config, split, carry, mesh, model=model, optimizer=optimizer), mesh
 
 
 @pytest.mark.parametrize('name', ['mlp', 'cnn'])
@@ -51,7 +51,7 @@ def test_a_sharded_step_reduces_all_gradients_at_once_and_moves_nothing_else(tin
   optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
   order = devices.spread(np.zeros((8, 32), np.int32), mesh, axis=1)
   step = devices.jit_over_data(
-    functools.partial(steps.run_step, model=config.make_model(), optimizer=optimizer, axis_name='data'),
+    functools.partial(compiled.run_step, model=config.make_model(), optimizer=optimizer, axis_name='data'),
     mesh,
     (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1), devices.WHOLE),
   )
@@ -96,18 +96,18 @@ def test_the_default_mesh_divides_the_batch_and_gives_each_device_enough(batch_s
 def test_a_convolutional_model_takes_the_devices_that_it_gains_from(tiny_config, monkeypatch):
   def sizes(batch_size, **architecture):
     return [
-      steps.make_mesh(models.MODELS[name](**(architecture if name == 'cnn' else {})), batch_size).size
+      compiled.make_mesh(models.MODELS[name](**(architecture if name == 'cnn' else {})), batch_size).size
       for name in ('softmax', 'mlp', 'cnn')
     ]
 
   assert sizes(128) == [1, 1, 4]
   assert sizes(128, convolution='lax') == [1, 1, 1]
   assert sizes(32) == [1, 1, 1]
-  assert steps.make_mesh(models.MLP(), 128, requested=2).size == 2
-  steps.convolution_of.cache_clear()
+  assert compiled.make_mesh(models.MLP(), 128, requested=2).size == 2
+  compiled.convolution_of.cache_clear()
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert sizes(128) == sizes(128, convolution='lax') == [1, 1, 4]
-  steps.convolution_of.cache_clear()
+  compiled.convolution_of.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_a_convolutional_model_takes_the_devices_that_it_gains_from(tiny_config,
   ],
 )
 def test_what_goes_through_a_model_at_once_on_a_cpu(model, convolution, microbatch_size):
-  assert steps.convolution_of(model) == convolution
-  assert steps.is_slow_in_loops(model) == (convolution == 'lax')
-  assert steps.choose_microbatch_size(model) == microbatch_size
-  assert steps.choose_microbatch_size(model, requested=7) == 7
+  assert compiled.convolution_of(model) == convolution
+  assert compiled.is_slow_in_loops(model) == (convolution == 'lax')
+  assert compiled.choose_microbatch_size(model) == microbatch_size
+  assert compiled.choose_microbatch_size(model, requested=7) == 7
 
 
 def test_wrong_mesh_writes_nothing(tiny_config, tmp_path):

@@ -1,22 +1,11 @@
-"""Datasets as arrays: prepared once by TFDS, then read from a checked NumPy cache in a fraction of a second."""
+"""The form of the data: splits of uint8 images and labels, and what every split must satisfy."""
 
-import logging
-import os
-import pathlib
-import re
 from typing import NamedTuple
 
 import numpy as np
 
-from digits import errors
-from digits import files
-
 NUM_CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
-# Bytes. From such an address JAX's CPU backend takes an array over as it is; from any other it copies.
-_ALIGNMENT = 64
-
-_logger = logging.getLogger(__name__)
 
 
 class Split(NamedTuple):
@@ -34,70 +23,6 @@ class Dataset(NamedTuple):
   test: Split
 
 
-def default_data_dir():
-  """Where prepared data lives when no config says so: `TFDS_DATA_DIR`, or TFDS's own default."""
-  return os.environ.get('TFDS_DATA_DIR') or os.path.join('~', 'tensorflow_datasets')
-
-
-def load_dataset(name='mnist', data_dir=None, num_validation=5000):
-  """Loads a dataset of 28x28 grey images in ten classes, preparing it on first use.
-
-  Args:
-    name: `mnist`, whose archives come with this package, or another TFDS dataset of that form.
-    data_dir: the directory for prepared data; None or '' for `default_data_dir()`.
-    num_validation: how many of the last training images become the validation split.
-
-  Returns:
-    A `Dataset` of host arrays, in the original order; read-only, as JAX may compute on their own memory.
-
-  Raises:
-    UsageError: the dataset is unknown, not of that form, or not larger than `num_validation`.
-    DigitsError: it cannot be prepared, read or written.
-  """
-  if not re.fullmatch(r'[a-z0-9_]+(/[a-z0-9_]+)?', name):
-    raise errors.UsageError(f'config.dataset={name!r} is not the name of a TFDS dataset, such as mnist.')
-  try:
-    data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
-  except RuntimeError as error:
-    raise errors.UsageError(
-      f'config.data_dir={data_dir!r} is in the home directory of a user that is not there.'
-    ) from error
-  # The cache of mnist is beside what our own builder prepares, away from what TFDS's builder of that name may have.
-  directory = data_dir / ('digits_mnist' if name == 'mnist' else name)
-  cache = directory / 'arrays.npz'
-  with files.describe_os_errors(directory):
-    splits = _read_cache(cache)
-    if splits is None:
-      from digits.data import prepare  # Imports TFDS, which takes a second, and only the first run needs it.
-
-      prepare.check_name(name, data_dir)
-      directory.mkdir(parents=True, exist_ok=True)
-      with files.lock(directory / '.lock', waiting=f'Waiting for another process that prepares {name} in {directory}.'):
-        splits = _read_cache(cache)  # The process that held the lock may have written it.
-        if splits is None:
-          splits = prepare.prepare_and_decode(name, data_dir)
-          _write_cache(cache, splits)
-  train, test = splits['train'], splits['test']
-  if num_validation >= len(train.label):
-    raise errors.UsageError(
-      f'config.num_validation={num_validation} leaves nothing to train on: '
-      f'{name} has {len(train.label)} training images.'
-    )
-  cut = len(train.label) - num_validation
-  valid, train = Split(train.image[cut:], train.label[cut:]), Split(train.image[:cut], train.label[:cut])
-  return Dataset(*(Split(*map(_align, split)) for split in (train, valid, test)))
-
-
-def _align(array):
-  """A read-only copy of an array that begins at a multiple of `_ALIGNMENT`."""
-  memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-  start = -memory.ctypes.data % _ALIGNMENT
-  aligned = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-  aligned[...] = array
-  aligned.flags.writeable = False
-  return aligned
-
-
 def check_splits(splits):
   """Raises ValueError unless the splits are what `load_dataset` promises."""
   for name, (image, label) in splits.items():
@@ -105,30 +30,3 @@ def check_splits(splits):
       raise ValueError(f'the {name} images are {image.dtype}{list(image.shape)}')
     if label.dtype != np.int32 or not len(label) or label.min() < 0 or label.max() >= NUM_CLASSES:
       raise ValueError(f'the {name} labels are not int32 digits')
-
-
-def _read_cache(path):
-  """Returns the cached splits, or None where there are none, with a warning where they are damaged.
-
-  A member of the zip file carries a CRC-32, checked when it is read: it sees any flipped bit and any cut.
-  """
-  try:
-    file = path.open('rb')
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  with file:
-    try:
-      with np.load(file, allow_pickle=False) as arrays:
-        splits = {split: Split(*(arrays[f'{split}_{key}'] for key in Split._fields)) for split in ('train', 'test')}
-      check_splits(splits)
-      return splits
-    except Exception as error:  # What NumPy and zipfile raise depends on which byte is damaged.
-      _logger.warning('The data cache %s is damaged (%s); making it again.', path, str(error) or type(error).__name__)
-      return None
-
-
-def _write_cache(path, splits):
-  with files.replace_atomically(path) as file:
-    np.savez(
-      file, **{f'{name}_{key}': array for name, split in splits.items() for key, array in split._asdict().items()}
-    )

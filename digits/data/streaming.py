@@ -7,8 +7,8 @@ from absl import flags
 import grain
 import numpy as np
 
-from digits.data import arrays
-from digits.data import prepare
+from digits.data import dataset
+from digits.data import tfds_backend
 
 # Batches read ahead: enough that a slow one does not hold up the device.
 _PREFETCHED = 8
@@ -16,7 +16,7 @@ _PREFETCHED = 8
 
 def open_records(name, data_dir):
   """Opens the training records of a dataset, preparing them if need be; see `load_dataset` for arguments and errors."""
-  return prepare.open_source(name, pathlib.Path(data_dir or arrays.default_data_dir()).expanduser(), 'train')
+  return tfds_backend.open_source(name, pathlib.Path(data_dir or dataset.default_data_dir()).expanduser(), 'train')
 
 
 @functools.lru_cache(maxsize=2)  # Batches that are read ahead may be of the next epoch.

@@ -1,0 +1,222 @@
+"""A search over numeric fields of a recipe, chosen on the validation split; the test split is never looked at."""
+
+import itertools
+import json
+import logging
+import pathlib
+import shlex
+
+import jax
+import numpy as np
+
+from digits import config as config_lib
+from digits import data
+from digits import errors
+from digits.runtime import devices
+from digits.runtime import files
+from digits.runtime import sealed_json
+from digits.store import results as results_lib
+from digits.store import workdir as workdir_lib
+from digits.train import loop
+from digits.train import population
+
+_logger = logging.getLogger(__name__)
+
+
+def run(config, workdir):
+  """Trains every trial that is not yet trained, then writes results.json and the heat map.
+
+  Args:
+    config: `SweepConfig`.
+    workdir: directory for trials.jsonl, results.json and figures/, made if need be.
+
+  Returns:
+    The content of results.json: every trial with its values and its validation scores, best first.
+
+  Raises:
+    UsageError: the workdir holds another sweep, or the config does not fit the dataset.
+    DigitsError: the sweep was interrupted, every trial diverged, or files cannot be read or written.
+  """
+  workdir = pathlib.Path(workdir)
+  with files.describe_os_errors(workdir):
+    results = workdir_lib.finished_results(config, workdir)
+    if results is None:
+      devices.use_all_cores()
+      devices.check_devices()
+      dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
+      trials = make_trials(config)
+      for trial in trials:
+        loop.check_batch_size(config.make_train_config('recipe', config.recipe, **trial), dataset)
+      with workdir_lib.claim(config, workdir):
+        runs = _train_trials(config, workdir, dataset, trials)
+        results = summarize(config, trials, runs)
+        from digits.report import study_figures  # Matplotlib takes a second to import.
+
+        study_figures.save_sweep(results, workdir / 'figures')
+        results = results_lib.write_results(workdir, results)
+  print(format_table(results))
+  print(f'The best recipe runs with: {results["command"]}')
+  return results
+
+
+def make_trials(config):
+  """The trials: a list of dicts, the value of each searched field.
+
+  Args:
+    config: `SweepConfig`.
+
+  Returns:
+    For `grid` every combination of the values; for `random`, `num_trials` draws between the lowest and the highest, a
+    function of `config.seed`.
+  """
+  if config.method == 'grid':
+    return [dict(zip(config.search, values, strict=True)) for values in itertools.product(*config.search.values())]
+  rng = np.random.default_rng(config.seed)
+  trials = []
+  for _ in range(config.num_trials):
+    trial = {}
+    for name, (low, high) in config.search.items():
+      if config.scale == 'log':
+        value = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+      else:
+        value = float(rng.uniform(low, high))
+      whole = isinstance(config.recipe[name], int)
+      trial[name] = round(value) if whole else float(f'{value:.4g}')
+    trials.append(trial)
+  return trials
+
+
+def _train_trials(config, workdir, dataset, trials):
+  """Trains the runs that trials.jsonl does not hold yet, those that may at once together; returns all of them."""
+  path = workdir / 'trials.jsonl'
+  done = _read_trials(path, config)
+  groups = {}
+  for trial in trials:
+    for seed in config.seeds():
+      if _key(trial, seed) not in done:
+        fixed = tuple((name, value) for name, value in trial.items() if name not in population.VARIABLE_FIELDS)
+        groups.setdefault(fixed, []).append((trial, seed))
+  # A group is trained in parts, so that an interruption loses one part.
+  parts = []
+  for group in groups.values():
+    size = 1 if config.population == 'serial' else max(8, len(jax.devices()))
+    parts += [group[i : i + size] for i in range(0, len(group), size)]
+  for position, part in enumerate(parts, 1):
+    _logger.info('[part %d of %d] %d runs', position, len(parts), len(part))
+    members = population.train_population(
+      [config.make_train_config('recipe', config.recipe, **trial, seed=seed) for trial, seed in part],
+      dataset,
+      method='auto' if config.population == 'serial' else config.population,
+      num_devices=config.mesh['seeds'],
+    )
+    for (trial, seed), member in zip(part, members, strict=True):
+      done[_key(trial, seed)] = sealed_json.seal(
+        {'recipe': _recipe(config), 'trial': trial, 'seed': seed, 'valid': _best_scores(member)}
+      )
+    # Written anew as a whole: a list of a few hundred lines, and never a half of one.
+    with files.replace_atomically(path) as file:
+      file.writelines(sealed_json.encode(run) for run in done.values())
+  return done
+
+
+def _read_trials(path, config):
+  """The runs in trials.jsonl, with a warning for each that is damaged: it is trained again."""
+  try:
+    lines = path.read_bytes().splitlines(keepends=True)
+  except FileNotFoundError:
+    return {}
+  done = {}
+  for number, line in enumerate(lines, 1):
+    try:
+      run = sealed_json.decode(line)
+    except ValueError as error:
+      _logger.warning('Line %d of %s is damaged (%s); training it again.', number, path, error)
+      continue
+    if run['recipe'] != _recipe(config):
+      raise errors.UsageError(f'{path} holds trials of another recipe: choose another --workdir, or delete it.')
+    done[_key(run['trial'], run['seed'])] = run
+  return done
+
+
+def _recipe(config):
+  """What a trial starts from, as JSON types, but for where its data lies: a trial is of no use to another recipe."""
+  recipe = config_lib.to_dict(config.make_train_config('recipe', config.recipe, seed=config.seed))
+  return {name: value for name, value in recipe.items() if name != 'data_dir'}
+
+
+def _key(trial, seed):
+  return json.dumps([trial, seed], sort_keys=True)
+
+
+def _best_scores(member):
+  """The member's best validation scores; None where it diverged."""
+  step = int(member.best.state.step)
+  if member.failed_step >= 0:
+    return None
+  (record,) = (record for record in member.history if record['split'] == 'valid' and record['step'] == step)
+  return {name: record[name] for name in ('accuracy', 'loss')}
+
+
+def summarize(config, trials, runs):
+  """Ranks the trials by the mean of the metric over their seeds; a trial with a diverged seed comes last.
+
+  Args:
+    config: `SweepConfig`.
+    trials: as from `make_trials`.
+    runs: dict of every trial's and seed's record.
+
+  Returns:
+    dict of experiment, metric, num_seeds, trials (best first) and command, the best recipe as one runs it.
+
+  Raises:
+    DigitsError: every trial diverged.
+  """
+  ranked = []
+  for trial in trials:
+    scores = [runs[_key(trial, seed)]['valid'] for seed in config.seeds()]
+    means = None
+    if None not in scores:
+      means = {name: float(np.mean([score[name] for score in scores])) for name in ('accuracy', 'loss')}
+    ranked.append({'values': trial, 'valid': means})
+  sign = -1 if config.metric == 'accuracy' else 1
+  ranked.sort(key=lambda one: (one['valid'] is None, one['valid'] and sign * one['valid'][config.metric]))
+  if ranked[0]['valid'] is None:
+    raise errors.DigitsError('Every trial diverged: lower the values of config.search.learning_rate.')
+  return {
+    'experiment': 'sweep',
+    'metric': config.metric,
+    'num_seeds': config.num_seeds,
+    'trials': ranked,
+    'command': _command(config, ranked[0]['values']),
+  }
+
+
+def _command(config, values):
+  """The launch command of a recipe: the config file of its model, the searched fields, and all that differ from it."""
+  recipe = config.make_train_config('recipe', config.recipe, **values)
+  path = pathlib.Path('configs', f'{recipe.model}.py')
+  shipped = _flatten(config_lib.to_dict(config_lib.load_config(path))) if path.exists() else {}
+  flags = [
+    f'--config.{name}={tuple(value) if isinstance(value, list) else value}'
+    for name, value in _flatten(config_lib.to_dict(recipe)).items()
+    if name in values or (name not in ('experiment', 'model', 'seed') and value != shipped.get(name))
+  ]
+  return shlex.join(['python', 'launch.py', f'--config={path}', '--workdir=runs/best', *flags])
+
+
+def _flatten(fields, prefix=''):
+  flat = {}
+  for name, value in fields.items():
+    flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
+  return flat
+
+
+def format_table(results):
+  """The ten best trials, best first."""
+  names = list(results['trials'][0]['values'])
+  lines = [''.join(f'{name:>16}' for name in [*names, 'valid loss', 'valid accuracy'])]
+  for trial in results['trials'][:10]:
+    values = ''.join(f'{trial["values"][name]:>16g}' for name in names)
+    scores = trial['valid']
+    lines.append(values + (f'{scores["loss"]:>16.4f}{scores["accuracy"]:>16.2%}' if scores else f'{"diverged":>16}'))
+  return '\n'.join(lines)

@@ -1,0 +1,120 @@
+"""The directory of an experiment: whose config it holds, whether it is finished, and who writes to it."""
+
+import contextlib
+import itertools
+import logging
+
+from digits import config as config_lib
+from digits import errors
+from digits.runtime import distributed
+from digits.runtime import files
+from digits.runtime import sealed_json
+from digits.store import results as results_lib
+
+_logger = logging.getLogger(__name__)
+
+
+def finished_results(config, workdir):
+  """Returns the content of results.json, or None where the experiment is still to be done.
+
+  So it is where config.json or results.json is lost or damaged: nothing vouches for the results then, and they are made
+  again of the checkpoints or the runs, each of which says of what config it is.
+
+  Args:
+    config: of the experiment.
+    workdir: `pathlib.Path`, which need not exist.
+
+  Raises:
+    UsageError: the workdir holds another config's experiment; where its data lies does not count.
+    DigitsError: something in the workdir leads out of it.
+  """
+  refuse_links(workdir)
+  try:
+    saved = read_config(workdir)
+    results = results_lib.read_results(workdir)
+  except errors.DamagedError as error:
+    _logger.warning('%s Making it again.', error)
+    return None
+  if saved is None:
+    if results is not None:
+      _logger.warning('%s is missing. Making it again.', workdir / 'config.json')
+    return None
+  refuse_other_config(config, saved, workdir)
+  return results
+
+
+@contextlib.contextmanager
+def claim(config, workdir):
+  """Makes the workdir, keeps other runs out of it, and writes the config that it is of.
+
+  Of the processes of one run the main one does that, and the others wait for it.
+
+  Raises:
+    UsageError: another run has written another config meanwhile.
+    DigitsError: another run works in it.
+  """
+  with contextlib.ExitStack() as stack:
+    if distributed.is_main():
+      workdir.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(files.lock(workdir / '.lock'))
+      with contextlib.suppress(errors.DamagedError):
+        saved = read_config(workdir)
+        if saved is not None:
+          refuse_other_config(config, saved, workdir)
+      write_config(config, workdir)
+    distributed.wait_for_all('claim')
+    yield
+
+
+def write_config(config, workdir):
+  """Writes config.json."""
+  sealed_json.write(workdir / 'config.json', config_lib.to_dict(config))
+
+
+def read_config(workdir):
+  """Returns config.json as a dict, or None where there is none.
+
+  Raises:
+    DamagedError: it is not what was written.
+  """
+  saved = sealed_json.read(workdir / 'config.json')
+  return saved and {name: value for name, value in saved.items() if name != 'sha256'}
+
+
+def refuse_other_config(config, saved, where):
+  """Raises UsageError if a config differs from a saved one in more than where the data lies.
+
+  Args:
+    config: a config.
+    saved: the dict that another was saved as.
+    where: the directory of the latter, for people.
+  """
+  different = config_differences(config, saved)
+  if different:
+    raise errors.UsageError(
+      f'{where} holds the run of another config ({"; ".join(different)}): choose another --workdir, or delete it.'
+    )
+
+
+def config_differences(config, saved):
+  """What differs between a config and the dict that another was saved as: list of str.
+
+  Where the data lies, and over how many devices it is spread, does not count.
+  """
+  wanted = config_lib.to_dict(config)
+  return [
+    f'{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}'
+    for name in sorted(saved.keys() | wanted.keys())
+    if name not in ('data_dir', 'mesh') and saved.get(name) != wanted.get(name)
+  ]
+
+
+def refuse_links(workdir):
+  """Raises DigitsError if a link in the workdir leads out of it: what it names is not of this run."""
+  inside = workdir.resolve()
+  patterns = ('*.json*', 'checkpoints', 'checkpoints/**/*', '*/seed-*')
+  for path in itertools.chain.from_iterable(workdir.glob(pattern) for pattern in patterns):
+    if not path.resolve().is_relative_to(inside):
+      raise errors.DigitsError(
+        f'{path} is a link that leads out of {workdir}, and is not followed: put the file itself in its place.'
+      )
