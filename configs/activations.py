@@ -8,8 +8,7 @@ cnn with sigmoid 88.65 %, tanh 0.71 %, ReLU 0.64 %.
 
 import ml_collections
 
-from configs import cnn
-from configs import mlp
+import digits
 
 
 def get_config():
@@ -17,15 +16,15 @@ def get_config():
   config.experiment = 'activations'
   config.recipes = ml_collections.ConfigDict(sort_keys=False)
   for activation in ('sigmoid', 'tanh', 'relu'):
-    recipe = mlp.get_config()
+    recipe = digits.get_config('mlp')
     recipe.architecture.activation = activation
     # The recipe's rate suits sigmoid; tanh and ReLU, whose slope is four times as steep, diverge with it.
     recipe.learning_rate = 1.5 if activation == 'sigmoid' else 0.1
-    config.recipes[f'mlp-{activation}'] = recipe
+    config.recipes[f'mlp_{activation}'] = recipe
   for activation in ('sigmoid', 'tanh', 'relu'):
-    recipe = cnn.get_config()
+    recipe = digits.get_config('cnn')
     recipe.architecture.conv_activation = activation
-    config.recipes[f'cnn-{activation}'] = recipe
+    config.recipes[f'cnn_{activation}'] = recipe
   config.num_seeds = 3
   config.seed = 0
   config.dataset = 'mnist'

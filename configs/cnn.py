@@ -29,10 +29,14 @@ def get_config():
   config.learning_rate = 0.2
   config.schedule = 'onecycle'
   config.warmup_fraction = 0.2
+  config.optimizer = ml_collections.ConfigDict({'name': 'sgd'})
   config.momentum = 0.9
   config.nesterov = True
   config.weight_decay = 1e-4
   config.clip_norm = 0.0
+  config.label_smoothing = 0.0
+  config.augment = ml_collections.ConfigDict({'name': 'none'})
+  config.ema_decay = 0.0
   config.dtype = 'float32'
   config.step_loop = 'auto'
   config.log_every_steps = 100

@@ -7,18 +7,16 @@ python launch.py --config=configs/compare.py
 
 import ml_collections
 
-from configs import cnn
-from configs import mlp
-from configs import softmax
+import digits
 
 
 def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = 'compare'
   config.recipes = ml_collections.ConfigDict(sort_keys=False)
-  config.recipes.softmax = softmax.get_config()
-  config.recipes.mlp = mlp.get_config()
-  config.recipes.cnn = cnn.get_config()
+  config.recipes.softmax = digits.get_config('softmax')
+  config.recipes.mlp = digits.get_config('mlp')
+  config.recipes.cnn = digits.get_config('cnn')
   config.num_seeds = 3
   config.seed = 0
   config.dataset = 'mnist'

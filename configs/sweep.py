@@ -7,13 +7,13 @@ python launch.py --config=configs/sweep.py
 
 import ml_collections
 
-from configs import mlp
+import digits
 
 
 def get_config():
   config = ml_collections.ConfigDict()
   config.experiment = 'sweep'
-  config.recipe = mlp.get_config()
+  config.recipe = digits.get_config('mlp')
   config.search = ml_collections.ConfigDict()
   config.search.learning_rate = (0.5, 1.0, 1.5, 2.0)
   config.search.weight_decay = (2e-5, 5e-5, 1e-4)

@@ -1,56 +1,35 @@
 """Configs: what a config file says, checked field by field and frozen."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import importlib.util
-import math
+import os
+import pathlib
 import re
+import sys
+import typing
+from typing import Annotated
 from typing import Any
+from typing import Literal
+
+from flax import linen as nn
+import ml_collections
 
 from digits import errors
-from digits import models
-from digits.train import optim
+from digits import schema
+from digits.models import registry as models
 
-_MAX_COUNT = 1_000_000
-_IMAGE_SIDE = 28  # A kernel that is larger sees nothing more.
+_Count = Annotated[int, schema.Range(1, 1_000_000)]
+_CountOrZero = Annotated[int, schema.Range(0, 1_000_000)]
+_Fraction = Annotated[float, schema.Range(0, 1)]
+_Coefficient = Annotated[float, schema.Range(0, 1e6)]
+_Recipes = Annotated[Mapping[str, Any], schema.Range(1, 1000)]
+_Named = Annotated[Mapping[str, Any], schema.Keys(('name',), others=True)]
 
-
-def _field(check, allowed):
-  """A field with its check and, for people, what the check allows."""
-  return dataclasses.field(metadata={'check': check, 'allowed': allowed})
-
-
-def _integer(low, high):
-  return _field(lambda value: type(value) is int and low <= value <= high, f'an integer from {low:,} to {high:,}')
-
-
-def _number(low, high):
-  def check(value):
-    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
-
-  return _field(check, f'a number from {low:g} to {high:g}')
-
-
-def _choice(*choices):
-  return _field(lambda value: isinstance(value, str) and value in choices, 'one of ' + ', '.join(choices))
-
-
-def _string():
-  def check(value):
-    return isinstance(value, str) and value.isprintable()  # Not what a path or a terminal cannot hold.
-
-  return _field(check, 'a string of printable characters')
-
-
-def _mesh(axis):
-  def check(value):
-    return isinstance(value, Mapping) and set(value) == {axis} and type(value[axis]) is int and value[axis] >= 0
-
-  return _field(check, f'{axis}, a number of devices, 0 for the default')
-
-
-def _boolean():
-  return _field(lambda value: type(value) is bool, 'True or False')
+# In the installed package the shipped configs lie inside it, in a checkout beside it.
+_SHIPPED = (pathlib.Path(__file__).parent / 'configs', pathlib.Path(__file__).parent.parent / 'configs')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,66 +38,76 @@ class TrainConfig:
 
   Attributes:
     experiment: `train`.
-    model: a key of `digits.MODELS`.
+    model: name of a registered model.
     architecture: the fields of that model, such as widths and activations.
     dataset: a TFDS dataset of 28x28x1 images in ten classes.
     data_dir: where prepared data lives; empty for `TFDS_DATA_DIR` or TFDS's default.
     num_validation: how many of the last training images are kept for validation.
-    seed: of the initial parameters and of every shuffle.
+    seed: seed of the initial parameters, of every shuffle and of every step's randomness.
     epochs: passes over the training images.
-    batch_size: images an update.
-    eval_batch_size: images a call in evaluation; changes speed and memory, not results.
+    batch_size: images per update.
+    eval_batch_size: images per call in evaluation; changes speed and memory, not results.
     learning_rate: the schedule's peak.
     schedule: `constant`, `cosine` or `onecycle`.
     warmup_fraction: the part of the run in which the learning rate rises to its peak.
-    momentum: decay of the velocity.
+    optimizer: `name`, an optimizer of optax or a registered one, and its other arguments. The fields `momentum`,
+      `nesterov` and `weight_decay` are given to it where it takes them.
+    momentum: decay of the velocity; 0 for an optimizer that takes none.
     nesterov: whether to look ahead along the velocity.
-    weight_decay: L2 coefficient for kernels.
+    weight_decay: coefficient for kernels: of an L2 term in the gradient, or of the optimizer's own decay if it has one.
     clip_norm: largest global norm of a gradient; 0 for no limit.
-    dtype: of the computation; parameters and loss are float32.
-    step_loop: `device` for many steps in one compiled call, `host` for a call a step, `auto` for the faster one, which
-      is `host` for `lax.conv` on a CPU. Results are bit-identical for one setting, not across them.
+    label_smoothing: share of the training target that is spread evenly over all classes.
+    augment: `name` of a registered augmentation and its arguments; `none` for none.
+    ema_decay: decay per step of the average of the parameters that is validated, tested and kept; 0 for no average.
+    dtype: dtype of the computation; parameters and loss are float32.
+    step_loop: `device` for many steps in one compiled call, `host` for one call per step, `auto` for the faster one,
+      which is `host` for `lax.conv` on a CPU. Results are bit-identical for one setting, not across them.
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
     loader: `memory` for a training split that lies on the device; `grain` to read batches while training runs.
     loader_workers: of `grain`, processes that read; 0 for threads.
     microbatch_size: images whose gradients are computed at once and then added up; 0 for the default: 32 where
-      convolutions are computed as matrix products, which is on a CPU, and the whole batch elsewhere.
+      convolutions are computed as matrix products, which is on a CPU, and the whole batch elsewhere. It is refused for
+      a model that does something else in training, such as batch normalization.
     mesh: `data`, over how many devices a batch is spread; 0 for the default: of several processes all devices, else one
       for the small models, and for the CNN as many as have 32 images each; a core of a CPU is a device.
   """
 
-  experiment: str = _choice('train')
-  model: str = _choice(*models.MODELS)
-  architecture: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping), "the model's fields")
-  dataset: str = _string()
-  data_dir: str = _string()
-  num_validation: int = _integer(0, _MAX_COUNT)
-  seed: int = _integer(0, 2**31 - 1)
-  epochs: int = _integer(1, 100_000)
-  batch_size: int = _integer(1, _MAX_COUNT)
-  eval_batch_size: int = _integer(1, _MAX_COUNT)
-  learning_rate: float = _number(0, 1e6)
-  schedule: str = _choice(*optim.SCHEDULES)
-  warmup_fraction: float = _number(0, 1)
-  momentum: float = _number(0, 1)
-  nesterov: bool = _boolean()
-  weight_decay: float = _number(0, 1e6)
-  clip_norm: float = _number(0, 1e6)
-  dtype: str = _choice('float32', 'bfloat16')
-  step_loop: str = _choice('auto', 'host', 'device')
-  log_every_steps: int = _integer(1, _MAX_COUNT)
-  loader: str = _choice('memory', 'grain')
-  loader_workers: int = _integer(0, 256)
-  microbatch_size: int = _integer(0, _MAX_COUNT)
-  mesh: Mapping[str, int] = _mesh('data')
+  experiment: Literal['train']
+  model: str
+  architecture: Mapping[str, Any]
+  dataset: str
+  data_dir: str
+  num_validation: _CountOrZero
+  seed: Annotated[int, schema.Range(0, 2**31 - 1)]
+  epochs: Annotated[int, schema.Range(1, 100_000)]
+  batch_size: _Count
+  eval_batch_size: _Count
+  learning_rate: _Coefficient
+  schedule: Literal['constant', 'cosine', 'onecycle']
+  warmup_fraction: _Fraction
+  optimizer: _Named
+  momentum: _Fraction
+  nesterov: bool
+  weight_decay: _Coefficient
+  clip_norm: _Coefficient
+  label_smoothing: _Fraction
+  augment: _Named
+  ema_decay: Annotated[float, schema.Range(0, 0.999999)]
+  dtype: Literal['float32', 'bfloat16']
+  step_loop: Literal['auto', 'host', 'device']
+  log_every_steps: _Count
+  loader: Literal['memory', 'grain']
+  loader_workers: Annotated[int, schema.Range(0, 256)]
+  microbatch_size: _CountOrZero
+  mesh: Annotated[Mapping[str, _CountOrZero], schema.Keys(('data',))]
 
   def __post_init__(self):
     _check_fields(self)
-    _check_architecture(self.model, self.architecture)
+    models.check_architecture(self.model, self.architecture)
 
-  def make_model(self):
-    """The model that the config describes, unbound."""
-    return models.MODELS[self.model](**self.architecture, dtype=self.dtype)
+  def make_model(self, num_classes: int = 10) -> nn.Module:
+    """Makes the model that the config describes, unbound."""
+    return models.make_model(self.model, self.architecture, num_classes=num_classes, dtype=self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,19 +126,19 @@ class ManySeedsConfig:
     mesh: `seeds`, over how many devices a population is spread; 0 for all there are.
   """
 
-  experiment: str = _string()
-  num_seeds: int = _integer(1, 10_000)
-  seed: int = _integer(0, 2**31 - 1 - 10_000)
-  dataset: str = _string()
-  data_dir: str = _string()
-  num_validation: int = _integer(0, _MAX_COUNT)
-  population: str = _choice('auto', 'map', 'vmap', 'serial')
-  mesh: Mapping[str, int] = _mesh('seeds')
+  experiment: str
+  num_seeds: Annotated[int, schema.Range(1, 10_000)]
+  seed: Annotated[int, schema.Range(0, 2**31 - 1 - 10_000)]
+  dataset: str
+  data_dir: str
+  num_validation: _CountOrZero
+  population: Literal['auto', 'map', 'vmap', 'serial']
+  mesh: Annotated[Mapping[str, _CountOrZero], schema.Keys(('seeds',))]
 
   def __post_init__(self):
     _check_fields(self)
 
-  def make_train_config(self, where, recipe, **overrides):
+  def make_train_config(self, where: str, recipe: Mapping[str, Any], **overrides: Any) -> TrainConfig:
     """The `TrainConfig` of a recipe on this experiment's data; `where` is the recipe's place, for errors."""
     shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
     try:
@@ -164,7 +153,7 @@ class ManySeedsConfig:
       raise errors.UsageError(str(error).replace('config.', f'config.{where}.', 1)) from error
     return config
 
-  def seeds(self):
+  def seeds(self) -> range:
     """The seeds of the experiment."""
     return range(self.seed, self.seed + self.num_seeds)
 
@@ -174,24 +163,33 @@ class CompareConfig(ManySeedsConfig):
   """Several recipes, each with several seeds: the experiments `compare` and `activations`.
 
   Attributes:
-    recipes: a train config by name.
+    recipes: a train config by name. A name is an identifier, so that `--config.recipes.NAME.FIELD` can be given.
   """
 
-  recipes: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'train configs by name')
+  recipes: _Recipes
 
   def __post_init__(self):
     super().__post_init__()
     for name in self.recipes:
-      if not re.fullmatch(r'[a-z0-9_-]+', name):
-        raise errors.UsageError(f'config.recipes.{name} is not allowed: a name is of letters, digits, _ and -.')
+      if not name.isidentifier() or not name.isascii() or name != name.lower():
+        raise errors.UsageError(
+          f'config.recipes.{name} is not allowed: a name is made of lower-case letters, digits and _, such as mlp_wide.'
+        )
     self.train_configs()
 
-  def train_configs(self):
-    """The runs of the experiment: dict of the recipe's name to a list of `TrainConfig`, one a seed."""
+  def train_configs(self) -> dict[str, list[TrainConfig]]:
+    """The runs of the experiment: by the recipe's name a list of `TrainConfig`, one per seed."""
     return {
       name: [self.make_train_config(f'recipes.{name}', recipe, seed=seed) for seed in self.seeds()]
       for name, recipe in self.recipes.items()
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationsConfig(CompareConfig):
+  """The experiment `activations`, whose recipes differ in their activations."""
+
+  num_validation: _Count  # A probe looks at validation images.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,22 +200,21 @@ class SweepConfig(ManySeedsConfig):
     recipe: the train config to start from.
     search: the values to try by field of the recipe; for `random`, the lowest and the highest.
     method: `grid` for all combinations, `random` for `num_trials` drawn ones (Bergstra and Bengio 2012).
-    num_trials: of `random`.
-    scale: of `random`: `log` or `linear`.
+    num_trials: how many trials `random` draws.
+    scale: scale on which `random` draws: `log` or `linear`.
     metric: what the validation split chooses by, `loss` or `accuracy`.
   """
 
-  recipe: Mapping[str, Any] = _field(lambda value: isinstance(value, Mapping), 'a train config')
-  search: Mapping[str, tuple] = _field(lambda value: isinstance(value, Mapping) and bool(value), 'values by field')
-  method: str = _choice('grid', 'random')
-  num_trials: int = _integer(1, 10_000)
-  scale: str = _choice('log', 'linear')
-  metric: str = _choice('loss', 'accuracy')
+  recipe: Mapping[str, Any]
+  search: Annotated[Mapping[str, Any], schema.Range(1, 1000)]
+  method: Literal['grid', 'random']
+  num_trials: Annotated[int, schema.Range(1, 10_000)]
+  scale: Literal['log', 'linear']
+  metric: Literal['loss', 'accuracy']
+  num_validation: _Count  # There must be something to choose by.
 
   def __post_init__(self):
     super().__post_init__()
-    if not self.num_validation:
-      raise errors.UsageError('config.num_validation=0 leaves a sweep nothing to choose by: it must be at least 1.')
     base = dataclasses.asdict(self.make_train_config('recipe', self.recipe))
     for name, values in self.search.items():
       if type(base.get(name)) not in (int, float) or name in ('seed', 'num_validation'):
@@ -239,114 +236,114 @@ class SweepConfig(ManySeedsConfig):
 CONFIGS = {
   'train': TrainConfig,
   'compare': CompareConfig,
-  'activations': CompareConfig,
+  'activations': ActivationsConfig,
   'sweep': SweepConfig,
 }
+Config = TrainConfig | CompareConfig | SweepConfig
 
 
-def from_dict(values):
+def from_dict(values: Mapping[str, Any]) -> Config:
   """Makes a config of what a config file says.
 
   Args:
     values: a mapping such as `ml_collections.ConfigDict`, with `experiment` and every field of that experiment.
 
-  Returns:
-    The frozen config.
-
   Raises:
-    UsageError: a field is unknown, missing, or of a value that is not allowed.
+    UsageError: a field is unknown, missing, or has a value that is not allowed.
   """
-  values = _to_dict(values)
-  if values.get('experiment') not in tuple(CONFIGS):  # A tuple, for values that have no hash.
-    raise errors.UsageError(
-      f'config.experiment={values.get("experiment")!r} is not allowed: it must be one of {", ".join(CONFIGS)}.'
-    )
+  values = _to_plain(values)
+  schema.check('config.experiment', values.get('experiment'), Literal[tuple(CONFIGS)])
   config_class = CONFIGS[values['experiment']]
-  _check_names('config', values, [field.name for field in dataclasses.fields(config_class)])
+  schema.check_names('config', values, [field.name for field in dataclasses.fields(config_class)])
   return config_class(**values)
 
 
-def to_dict(config):
+def to_dict(config: Config) -> dict[str, Any]:
   """The config as JSON types, so that `from_dict(to_dict(config)) == config`."""
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def load_config(path, **overrides):
+def load_config(path: str | os.PathLike, **overrides: Any) -> Config:
   """Loads a config file, for use without the command line.
 
   Args:
-    path: a Python file with `get_config()`, such as `configs/cnn.py`.
+    path: as in `get_config`.
     **overrides: fields to set, checked like the rest.
-
-  Returns:
-    The frozen config.
 
   Raises:
     UsageError: there is no such file, or a field is not allowed.
   """
-  spec = importlib.util.spec_from_file_location('digits_config_file', path)
+  return from_dict({**_to_plain(get_config(path)), **overrides})
+
+
+def get_config(path: str | os.PathLike) -> ml_collections.ConfigDict:
+  """Calls the `get_config()` of a config file: a recipe that may still be changed, and is not checked yet.
+
+  Args:
+    path: a Python file such as `configs/cnn.py`, which may import what lies beside it; or the bare name of a config
+      that this package ships, such as `cnn`.
+
+  Raises:
+    UsageError: there is no such file, it does not load, or it has no `get_config()`.
+  """
+  path = _find_config(path)
+  # Registered, because annotations of the classes in it are looked up there.
+  name = 'config_file_' + re.sub(r'\W', '_', str(path.resolve()))
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise errors.UsageError(f'{path} is not a config file: name one such as configs/cnn.py.')
+  module = sys.modules[name] = importlib.util.module_from_spec(spec)
   try:
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-  except (AttributeError, FileNotFoundError) as error:
-    raise errors.UsageError(f'{path} is not a config file: name one such as configs/cnn.py.') from error
-  return from_dict({**_to_dict(module.get_config()), **overrides})
+    with _importable(path.parent):
+      spec.loader.exec_module(module)
+      return module.get_config()
+  except errors.DigitsError:
+    raise
+  except Exception as error:  # Whatever the Python of a config file raises.
+    raise errors.UsageError(
+      f'The config file {path} does not load: {type(error).__name__}: {errors.first_line(error)}.'
+    ) from error
 
 
-def _to_dict(value):
+def _find_config(path: str | os.PathLike) -> pathlib.Path:
+  path = pathlib.Path(path)
+  if path.is_file():
+    return path
+  shipped = [place / f'{path}.py' for place in _SHIPPED if path.name == str(path)]
+  found = next((file for file in shipped if file.is_file()), None)
+  if found is None:
+    names = sorted(file.stem for place in _SHIPPED for file in place.glob('*.py'))
+    raise errors.UsageError(f'There is no config file {path}: give a path, or one of {", ".join(names)}.')
+  return found
+
+
+@contextlib.contextmanager
+def _importable(directory: pathlib.Path) -> Iterator[None]:
+  """Lets the code inside import modules of a directory."""
+  sys.path.insert(0, str(directory))
+  try:
+    yield
+  finally:
+    with contextlib.suppress(ValueError):
+      sys.path.remove(str(directory))
+
+
+def _to_plain(value: Any) -> Any:
   """Mappings as dicts, lists as tuples, all the way down: what the checks and the models take."""
   if isinstance(value, Mapping) or hasattr(value, 'items'):
-    return {str(key): _to_dict(item) for key, item in value.items()}
-  return tuple(_to_dict(item) for item in value) if isinstance(value, list | tuple) else value
+    return {str(key): _to_plain(item) for key, item in value.items()}
+  return tuple(_to_plain(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _to_json(value):
+def _to_json(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {key: _to_json(item) for key, item in value.items()}
   return [_to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _check_names(where, values, names):
-  for name in values:
-    if name not in names:
-      raise errors.UsageError(f'{where}.{name} is unknown: the fields are {", ".join(names) or "none"}.')
-  for name in names:
-    if name not in values:
-      raise errors.UsageError(f'{where}.{name} is missing: the config must set it.')
-
-
-def _check_fields(config):
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if not field.metadata['check'](value):
-      raise errors.UsageError(f'config.{field.name}={value!r} is not allowed: it must be {field.metadata["allowed"]}.')
-    if field.type is float:
-      object.__setattr__(config, field.name, float(value))
-
-
-def _check_architecture(model, architecture):
-  """Checks the model's fields against the types of their defaults: widths, kernel sizes and activations."""
-  defaults = {
-    field.name: field.default
-    for field in dataclasses.fields(models.MODELS[model])
-    if field.name not in ('parent', 'name', 'num_classes', 'dtype')
-  }
-  _check_names('config.architecture', architecture, list(defaults))
-  for name, default in defaults.items():
-    value = architecture[name]
-    if isinstance(default, str):
-      choices = models.CONVOLUTIONS if name == 'convolution' else tuple(models.ACTIVATIONS)
-      good, allowed = value in choices, 'one of ' + ', '.join(choices)
-    elif isinstance(default, tuple):
-      good = isinstance(value, tuple) and 1 <= len(value) <= 4 and all(_is_width(item) for item in value)
-      allowed = 'one to four integers from 1 to 4,096'
-    elif name == 'kernel_size':
-      good, allowed = type(value) is int and 1 <= value <= _IMAGE_SIDE, f'an integer from 1 to {_IMAGE_SIDE}'
-    else:
-      good, allowed = _is_width(value), 'an integer from 1 to 4,096'
-    if not good:
-      raise errors.UsageError(f'config.architecture.{name}={value!r} is not allowed: it must be {allowed}.')
-
-
-def _is_width(value):
-  return type(value) is int and 1 <= value <= 4096
+def _check_fields(config: Config) -> None:
+  for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+    value = getattr(config, name)
+    schema.check(f'config.{name}', value, hint)
+    if type(value) is int and typing.get_args(hint)[:1] == (float,):
+      object.__setattr__(config, name, float(value))

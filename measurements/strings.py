@@ -17,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digits import data
+from digits.handwriting import fields
 from digits.handwriting import predict
 from digits.train import runs
 

@@ -1,11 +1,10 @@
-"""The models, by the name that a config gives them."""
+"""The models, each registered by the name that a config gives it."""
 
 from digits.models.activations import ACTIVATIONS
 from digits.models.cnn import CNN
-from digits.models.convolution import METHODS as CONVOLUTIONS
 from digits.models.mlp import MLP
+from digits.models.registry import MODELS
+from digits.models.registry import register_model
 from digits.models.softmax import SoftmaxRegression
 
-MODELS = {'softmax': SoftmaxRegression, 'mlp': MLP, 'cnn': CNN}
-
-__all__ = ['ACTIVATIONS', 'CNN', 'CONVOLUTIONS', 'MLP', 'MODELS', 'SoftmaxRegression']
+__all__ = ['ACTIVATIONS', 'CNN', 'MLP', 'MODELS', 'SoftmaxRegression', 'register_model']

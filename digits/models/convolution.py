@@ -18,45 +18,55 @@ transforms then act on leading axes, where no data moves, and every loop runs ov
 layers XLA cancels the transpositions.
 """
 
+from collections.abc import Callable
 import functools
 from typing import NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
 import numpy as np
 
 METHODS = ('auto', 'lax', 'matmul')
 
 
-def conv_pool(x, kernel, method='auto'):
+def conv_pool(
+  x: Float[Array, 'batch height width channels'],
+  kernel: Float[Array, 'kh kw channels features'],
+  method: str = 'auto',
+  between: Callable[[jax.Array, int], jax.Array] = lambda y, axis: y,
+) -> Float[Array, 'batch h w features']:
   """Convolves with stride 1 and zero padding to the same size, then takes the maximum over windows of 2x2.
 
   Of equal values in a window the first gets the gradient, as in `flax.linen.max_pool`.
 
   Args:
-    x: float[N, H, W, C].
-    kernel: float[kh, kw, C, O].
+    x: images or feature maps.
+    kernel: one kernel for each pair of a channel and a feature.
     method: `lax` for XLA's convolution; `matmul` for matrix products where they are less work; `auto` for `matmul` in
       float32 on a CPU, and `lax` otherwise.
+    between: what is applied to the convolution before the maximum; it gets the values and the axis of the features.
 
   Returns:
-    float[N, H // 2, W // 2, O]; an odd last row or column is dropped.
+    Maps of half the height and width; an odd last row or column is dropped.
   """
   _, height, width, _ = x.shape
   h, w = height // 2, width // 2
   way = _choose(x, kernel, method)
   if way == 'lax':
     y = lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    y = between(y, 3)
     y = y[:, : 2 * h, : 2 * w].reshape(x.shape[0], h, 2, w, 2, -1)  # Not len(x): jax.export leaves it a symbol.
     return _first_max((2, 4), y)
   x = x.transpose(1, 2, 3, 0)
   if way == 'blocks':
-    y = _first_max((0, 1), _block_conv(x, kernel)).transpose(1, 2, 0, 3)
+    y = _first_max((0, 1), between(_block_conv(x, kernel), 2)).transpose(1, 2, 0, 3)
   else:
     # What the pool drops is not computed.
     sizes = _Sizes(height, width, 2 * h, 2 * w, *kernel.shape[:2])
-    y = _spectral_conv(sizes, x, kernel)
+    y = between(_spectral_conv(sizes, x, kernel), 2)
     y = _first_max((1, 3), y.reshape(h, 2, w, 2, *y.shape[2:]))
   return y.transpose(3, 0, 1, 2)
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
 
 
 class Dense(nn.Module):
@@ -14,16 +16,16 @@ class Dense(nn.Module):
   1.16 times (2 cores, Zen 5; see benchmarks/README.md).
 
   Attributes:
-    features: outputs O.
-    dtype: of the computation; parameters are float32.
+    features: number of outputs.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   features: int
   dtype: Any
 
   @nn.compact
-  def __call__(self, x):
-    """Maps float[B, I] to float[B, O]."""
+  def __call__(self, x: Float[Array, 'batch inputs']) -> Float[Array, 'batch outputs']:
+    """Multiplies by the kernel and adds the bias."""
     initializer = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
     kernel = self.param('kernel', initializer, (self.features, x.shape[-1]))
     bias = self.param('bias', nn.initializers.zeros, self.features)

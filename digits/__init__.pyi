@@ -1,0 +1,33 @@
+"""The public names; `__init__.py` imports each when it is first used."""
+
+from .config import get_config as get_config
+from .config import load_config as load_config
+from .config import TrainConfig as TrainConfig
+from .data import Dataset as Dataset
+from .data import load_dataset as load_dataset
+from .data import shuffled_order as shuffled_order
+from .data import Split as Split
+from .data import take_batch as take_batch
+from .errors import DigitsError as DigitsError
+from .errors import UsageError as UsageError
+from .experiments import run as run
+from .handwriting.predict import predict as predict
+from .handwriting.predict import Predictions as Predictions
+from .models import CNN as CNN
+from .models import MLP as MLP
+from .models import MODELS as MODELS
+from .models import register_model as register_model
+from .models import SoftmaxRegression as SoftmaxRegression
+from .train.augment import random_shift as random_shift
+from .train.augment import register_augmentation as register_augmentation
+from .train.evaluate import evaluate_split as evaluate_split
+from .train.metrics import Metrics as Metrics
+from .train.optim import make_optimizer as make_optimizer
+from .train.optim import make_schedule as make_schedule
+from .train.optim import register_optimizer as register_optimizer
+from .train.runs import load_run as load_run
+from .train.runs import Run as Run
+from .train.step import eval_step as eval_step
+from .train.step import init_state as init_state
+from .train.step import train_step as train_step
+from .train.step import TrainState as TrainState
