@@ -1,9 +1,11 @@
 """What a config may hold: values checked against type annotations, each refusal one sentence."""
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import inspect
 import math
 import types
 import typing
@@ -65,6 +67,27 @@ def check_names(where: str, given: Collection[str], known: Collection[str]) -> N
       raise errors.UsageError(f'{where}.{name} is missing: add it to the config file.')
 
 
+def check_arguments(where: str, function: Callable[..., Any], given: Mapping[str, Any], skip: int) -> None:
+  """Checks arguments that a config gives to a function.
+
+  Args:
+    where: the place of the arguments in the config, for the error.
+    function: the function. What its annotations do not say is not checked.
+    given: the arguments by name.
+    skip: how many of its first parameters the caller gives.
+
+  Raises:
+    UsageError: an argument is unknown, missing, or does not fit its annotation.
+  """
+  parameters = list(inspect.signature(function).parameters.values())[skip:]
+  hints = typing.get_type_hints(function, include_extras=True)
+  required = [one.name for one in parameters if one.default is one.empty and one.name not in given]
+  check_names(where, given, [one.name for one in parameters if one.name in given] + required)
+  for name, value in given.items():
+    if name in hints and is_checkable(hints[name]):
+      check(f'{where}.{name}', value, hints[name])
+
+
 def _unwrap(hint: Any) -> tuple[Any, Any]:
   """An annotation without its `Annotated`, and the metadata in that."""
   if typing.get_origin(hint) is typing.Annotated:
@@ -120,7 +143,9 @@ def _describe(hint: Any) -> str:
       items = ': ' + ', '.join(map(_describe, arguments))
     return f'a tuple{"" if bound is None else f" of {bound.low:g} to {bound.high:g} items"}{items}'
   if origin in (Mapping, dict):
-    return f'fields with the keys {", ".join(bound.names)}' if isinstance(bound, Keys) else 'a mapping that is not empty'
+    return (
+      f'fields with the keys {", ".join(bound.names)}' if isinstance(bound, Keys) else 'a mapping that is not empty'
+    )
   text = _SCALARS[origin]
   if bound is None:
     return text

@@ -6,6 +6,8 @@ import numpy as np
 
 NUM_CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
+# What a batch holds for each example: shape and dtype. The mask is 1 for a real row, 0 for padding.
+BATCH = {'image': (IMAGE_SHAPE, np.uint8), 'label': ((), np.int32), 'mask': ((), np.float32)}
 
 
 class Split(NamedTuple):

@@ -1,55 +1,39 @@
 """The activation study: what is said of sigmoid, tanh and ReLU, measured on these models and not repeated."""
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from digits import data
+from digits.config import ActivationsConfig
+from digits.data import arrays
 from digits.experiments import compare
-from digits.runtime import devices
-from digits.runtime import files
+from digits.runtime.progress import Stopwatch
 from digits.store import results as results_lib
-from digits.store import workdir as workdir_lib
-from digits.train import metrics as metrics_lib
 from digits.train import runs as runs_lib
-from digits.train import step as step_lib
+from digits.train.metrics import Metrics
+from digits.train.step import normalize
 
 # An activation whose magnitude is below this counts as zero; only ReLU's are exactly so.
 _ZERO = 1e-6
 
 
-def run(config, workdir):
-  """Trains every recipe with every seed under a probe, then writes results.json and the figures.
+def check(config: ActivationsConfig, dataset: arrays.Dataset) -> None:
+  """See `runner.Experiment`."""
+  compare.check(config, dataset)
 
-  Args:
-    config: `CompareConfig`, whose recipes differ in their activations.
-    workdir: directory for the runs, results.json and figures/, made if need be.
 
-  Returns:
-    The content of results.json.
+def work(config: ActivationsConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
+  """Trains every recipe with every seed under a probe, then draws what was measured."""
+  del watch
+  compare.train_all(config, workdir, dataset, make_probe=make_probe)
+  results = summarize(config, workdir)
+  from digits.report import study_figures  # Matplotlib takes a second to import.
 
-  Raises:
-    UsageError: the workdir holds another study, or the config does not fit the dataset.
-    DigitsError: a run failed or was interrupted, or files cannot be read or written.
-  """
-  workdir = pathlib.Path(workdir)
-  with files.describe_os_errors(workdir):
-    results = workdir_lib.finished_results(config, workdir)
-    if results is None:
-      devices.use_all_cores()
-      devices.check_devices()
-      dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-      with workdir_lib.claim(config, workdir):
-        compare.train_all(config, workdir, dataset, make_probe=make_probe)
-        results = summarize(config, workdir)
-        from digits.report import study_figures  # Matplotlib takes a second to import.
-
-        study_figures.save_activations(results, workdir / 'figures')
-        results = results_lib.write_results(workdir, results)
-  print(format_findings(results))
+  study_figures.save_activations(results, workdir / 'figures')
   return results
 
 
@@ -60,18 +44,19 @@ def make_probe(model):
     model: an unbound `nn.Module` with layers of `kernel` parameters.
 
   Returns:
-    A pure function `(params, batch) -> dict of float32[]`: for each layer `gradient/LAYER`, the norm of the gradient of
+    A pure function `(variables, batch) -> dict of float32[]`: for each layer `gradient/LAYER`, the norm of the gradient of
     the mean loss with respect to its kernel over the square root of the number of its elements; and for each hidden
     layer `zeros/LAYER`, the share of its activations that are zero over the batch.
   """
 
-  def probe(params, batch):
+  def probe(variables, batch):
     def loss_fn(params):
-      logits, state = model.apply({'params': params}, step_lib.normalize(batch['image']), mutable='intermediates')
-      loss = metrics_lib.masked_cross_entropy(logits.astype(jnp.float32), batch['label'], batch['mask'])
+      given = {**variables, 'params': params}
+      logits, state = model.apply(given, normalize(batch['image']), mutable='intermediates')
+      loss = Metrics.from_logits(logits.astype(jnp.float32), batch).loss
       return loss / jnp.maximum(jnp.sum(batch['mask']), 1.0), state['intermediates']
 
-    grads, activations = jax.grad(loss_fn, has_aux=True)(params)
+    grads, activations = jax.grad(loss_fn, has_aux=True)(variables['params'])
     measured = {}
     for layer, leaves in grads.items():
       measured[f'gradient/{layer}'] = optax.tree.norm(leaves['kernel']) / leaves['kernel'].size ** 0.5
@@ -184,8 +169,9 @@ def _zero_share(recipe):
   return shares
 
 
-def format_findings(results):
-  """The findings, a line each."""
+def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
+  """The findings, one line each."""
+  del workdir
   lines = []
   for finding in results['findings']:
     numbers = ', '.join(f'{name} {value:.3g}' for name, value in finding['numbers'].items())

@@ -5,65 +5,52 @@ import json
 import logging
 import pathlib
 import shlex
+from typing import Any
 
 import jax
 import numpy as np
 
 from digits import config as config_lib
-from digits import data
 from digits import errors
-from digits.runtime import devices
+from digits.config import SweepConfig
+from digits.data import arrays
 from digits.runtime import files
 from digits.runtime import sealed_json
-from digits.store import results as results_lib
-from digits.store import workdir as workdir_lib
-from digits.train import loop
+from digits.runtime.progress import Stopwatch
 from digits.train import population
+from digits.train.recipe import check_recipe
+from digits.train.recipe import VARIABLE_FIELDS
 
 _logger = logging.getLogger(__name__)
 
 
-def run(config, workdir):
-  """Trains every trial that is not yet trained, then writes results.json and the heat map.
+def check(config: SweepConfig, dataset: arrays.Dataset) -> None:
+  """See `runner.Experiment`."""
+  population.num_seed_devices(config.num_seeds, config.mesh['seeds'])
+  for trial in make_trials(config):
+    check_recipe(config.make_train_config('recipe', config.recipe, **trial), dataset)
 
-  Args:
-    config: `SweepConfig`.
-    workdir: directory for trials.jsonl, results.json and figures/, made if need be.
+
+def work(config: SweepConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
+  """Trains every trial that is not yet trained, then draws what was found.
 
   Returns:
     The content of results.json: every trial with its values and its validation scores, best first.
 
   Raises:
-    UsageError: the workdir holds another sweep, or the config does not fit the dataset.
-    DigitsError: the sweep was interrupted, every trial diverged, or files cannot be read or written.
+    DigitsError: the sweep was interrupted, or every trial diverged.
   """
-  workdir = pathlib.Path(workdir)
-  with files.describe_os_errors(workdir):
-    results = workdir_lib.finished_results(config, workdir)
-    if results is None:
-      devices.use_all_cores()
-      devices.check_devices()
-      dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-      trials = make_trials(config)
-      for trial in trials:
-        loop.check_batch_size(config.make_train_config('recipe', config.recipe, **trial), dataset)
-      with workdir_lib.claim(config, workdir):
-        runs = _train_trials(config, workdir, dataset, trials)
-        results = summarize(config, trials, runs)
-        from digits.report import study_figures  # Matplotlib takes a second to import.
+  del watch
+  trials = make_trials(config)
+  results = summarize(config, trials, _train_trials(config, workdir, dataset, trials))
+  from digits.report import study_figures  # Matplotlib takes a second to import.
 
-        study_figures.save_sweep(results, workdir / 'figures')
-        results = results_lib.write_results(workdir, results)
-  print(format_table(results))
-  print(f'The best recipe runs with: {results["command"]}')
+  study_figures.save_sweep(results, workdir / 'figures')
   return results
 
 
-def make_trials(config):
+def make_trials(config: SweepConfig) -> list[dict[str, float]]:
   """The trials: a list of dicts, the value of each searched field.
-
-  Args:
-    config: `SweepConfig`.
 
   Returns:
     For `grid` every combination of the values; for `random`, `num_trials` draws between the lowest and the highest, a
@@ -86,7 +73,9 @@ def make_trials(config):
   return trials
 
 
-def _train_trials(config, workdir, dataset, trials):
+def _train_trials(
+  config: SweepConfig, workdir: pathlib.Path, dataset: arrays.Dataset, trials: list[dict[str, float]]
+) -> dict[str, Any]:
   """Trains the runs that trials.jsonl does not hold yet, those that may at once together; returns all of them."""
   path = workdir / 'trials.jsonl'
   done = _read_trials(path, config)
@@ -94,7 +83,7 @@ def _train_trials(config, workdir, dataset, trials):
   for trial in trials:
     for seed in config.seeds():
       if _key(trial, seed) not in done:
-        fixed = tuple((name, value) for name, value in trial.items() if name not in population.VARIABLE_FIELDS)
+        fixed = tuple((name, value) for name, value in trial.items() if name not in VARIABLE_FIELDS)
         groups.setdefault(fixed, []).append((trial, seed))
   # A group is trained in parts, so that an interruption loses one part.
   parts = []
@@ -119,7 +108,7 @@ def _train_trials(config, workdir, dataset, trials):
   return done
 
 
-def _read_trials(path, config):
+def _read_trials(path: pathlib.Path, config: SweepConfig) -> dict[str, Any]:
   """The runs in trials.jsonl, with a warning for each that is damaged: it is trained again."""
   try:
     lines = path.read_bytes().splitlines(keepends=True)
@@ -138,17 +127,17 @@ def _read_trials(path, config):
   return done
 
 
-def _recipe(config):
+def _recipe(config: SweepConfig) -> dict[str, Any]:
   """What a trial starts from, as JSON types, but for where its data lies: a trial is of no use to another recipe."""
   recipe = config_lib.to_dict(config.make_train_config('recipe', config.recipe, seed=config.seed))
   return {name: value for name, value in recipe.items() if name != 'data_dir'}
 
 
-def _key(trial, seed):
+def _key(trial: dict[str, float], seed: int) -> str:
   return json.dumps([trial, seed], sort_keys=True)
 
 
-def _best_scores(member):
+def _best_scores(member: population.Member) -> dict[str, float] | None:
   """The member's best validation scores; None where it diverged."""
   step = int(member.best.state.step)
   if member.failed_step >= 0:
@@ -157,7 +146,7 @@ def _best_scores(member):
   return {name: record[name] for name in ('accuracy', 'loss')}
 
 
-def summarize(config, trials, runs):
+def summarize(config: SweepConfig, trials: list[dict[str, float]], runs: dict[str, Any]) -> dict[str, Any]:
   """Ranks the trials by the mean of the metric over their seeds; a trial with a diverged seed comes last.
 
   Args:
@@ -191,32 +180,39 @@ def summarize(config, trials, runs):
   }
 
 
-def _command(config, values):
-  """The launch command of a recipe: the config file of its model, the searched fields, and all that differ from it."""
+def _command(config: SweepConfig, values: dict[str, float]) -> str:
+  """The command that trains a recipe: a shipped config of the same model, and all fields that differ from it.
+
+  Where this package ships none, the sweep's own recipe is the one to put into a config file.
+  """
   recipe = config.make_train_config('recipe', config.recipe, **values)
-  path = pathlib.Path('configs', f'{recipe.model}.py')
-  shipped = _flatten(config_lib.to_dict(config_lib.load_config(path))) if path.exists() else {}
+  try:
+    shipped = _flatten(config_lib.to_dict(config_lib.load_config(recipe.model)))
+  except errors.UsageError:
+    shipped = None
   flags = [
     f'--config.{name}={tuple(value) if isinstance(value, list) else value}'
     for name, value in _flatten(config_lib.to_dict(recipe)).items()
-    if name in values or (name not in ('experiment', 'model', 'seed') and value != shipped.get(name))
+    if name in values or (name not in ('experiment', 'model', 'seed') and shipped and value != shipped.get(name))
   ]
+  path = f'configs/{recipe.model}.py' if shipped else 'MY_CONFIG.py'
   return shlex.join(['python', 'launch.py', f'--config={path}', '--workdir=runs/best', *flags])
 
 
-def _flatten(fields, prefix=''):
+def _flatten(fields: dict[str, Any], prefix: str = '') -> dict[str, Any]:
   flat = {}
   for name, value in fields.items():
     flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
   return flat
 
 
-def format_table(results):
-  """The ten best trials, best first."""
+def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
+  """The ten best trials, best first, and the command that runs the best one."""
+  del workdir
   names = list(results['trials'][0]['values'])
   lines = [''.join(f'{name:>16}' for name in [*names, 'valid loss', 'valid accuracy'])]
   for trial in results['trials'][:10]:
     values = ''.join(f'{trial["values"][name]:>16g}' for name in names)
     scores = trial['valid']
     lines.append(values + (f'{scores["loss"]:>16.4f}{scores["accuracy"]:>16.2%}' if scores else f'{"diverged":>16}'))
-  return '\n'.join(lines)
+  return '\n'.join([*lines, f'The best recipe runs with: {results["command"]}'])

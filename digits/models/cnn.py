@@ -84,9 +84,7 @@ class CNN(nn.Module):
     """Maps images to logits."""
     x = image
     for i, features in enumerate(self.features, 1):
-      block = ConvPool(
-        features, self.kernel_size, self.conv_activation, self.convolution, self.dtype, name=f'conv{i}'
-      )
+      block = ConvPool(features, self.kernel_size, self.conv_activation, self.convolution, self.dtype, name=f'conv{i}')
       x = block(x)
       self.sow('intermediates', f'conv{i}_active', x)
     x = x.reshape(x.shape[0], -1)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 import dataclasses
 import inspect
+import typing
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
-import typing
 
 from flax import linen as nn
 import jax.numpy as jnp

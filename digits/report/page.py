@@ -238,7 +238,7 @@ def _learned(comparison):
   sentences, dense, convolutional = [], [], []
   scale = 'Green is positive, pink negative; the 0.5\u00a0% largest numbers share the ends of the scale.'
   for name, runs in comparison.models.items():
-    if 'conv1' in runs.params:
+    if 'conv1' in runs.variables['params']:
       panels, said = _convolutions(name, runs, image, label)
       caption = (
         f'{name}, seed {runs.seeds[0]}: the filters of its first layer, and what its layers make of test image '
@@ -266,8 +266,8 @@ def _example(comparison):
 
 
 def _dense_weights(name, runs, image_shape):
-  layer = 'hidden' if 'hidden' in runs.params else 'logits'
-  kernels = np.asarray(runs.params[layer]['kernel']).reshape(-1, *image_shape)
+  layer = 'hidden' if 'hidden' in runs.variables['params'] else 'logits'
+  kernels = np.asarray(runs.variables['params'][layer]['kernel']).reshape(-1, *image_shape)
   said = [findings.central_weights(name, kernels)]
   alt = f'Weight images of {name}. {said[0]}'
   if layer == 'logits':
@@ -276,14 +276,14 @@ def _dense_weights(name, runs, image_shape):
     return figures.tiles(
       f'weights-{name}', kernels, title=title, unit='Weight', alt=alt, titles=titles, columns=5
     ), said
-  outgoing = np.linalg.norm(runs.params['logits']['kernel'], axis=0)
+  outgoing = np.linalg.norm(runs.variables['params']['logits']['kernel'], axis=0)
   kernels = kernels[np.argsort(-outgoing, kind='stable')][:_MAX_HIDDEN_UNITS]
   title = f'{name}: weights to {len(kernels)} hidden units'
   return figures.tiles(f'weights-{name}', kernels, title=title, unit='Weight', alt=alt), said
 
 
 def _convolutions(name, runs, image, label):
-  kernel = np.asarray(runs.params['conv1']['kernel'])  # [kh, kw, 1, features]
+  kernel = np.asarray(runs.variables['params']['conv1']['kernel'])  # [kh, kw, 1, features]
   panels = [
     figures.tiles(f'input-{name}', image[None] / 255.0, title='Input', unit='Pixel', alt=f'The image of a {label}.'),
     figures.tiles(
@@ -295,7 +295,7 @@ def _convolutions(name, runs, image, label):
     ),
   ]
   said = []
-  for layer, maps in feature_maps(runs.model, runs.params, image).items():
+  for layer, maps in feature_maps(runs.model, runs.variables['params'], image).items():
     said.append(f'{findings.silent_maps(f"{layer} of {name}", maps)}')
     title = f'{name}: {len(maps)} maps of {layer}'
     panels.append(figures.tiles(f'maps-{layer}-{name}', maps, title=title, unit='Activation', alt=said[-1]))

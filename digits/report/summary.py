@@ -26,7 +26,7 @@ class ModelRuns(NamedTuple):
     seeds: S ints.
     valid_logits: float32[S, Nv, C], Nv may be 0.
     test_logits: float32[S, Nt, C].
-    params: of the first seed.
+    variables: of the first seed.
     model: the unbound `nn.Module`.
   """
 
@@ -38,7 +38,7 @@ class ModelRuns(NamedTuple):
   seeds: list
   valid_logits: np.ndarray
   test_logits: np.ndarray
-  params: Any
+  variables: Any
   model: nn.Module
 
 

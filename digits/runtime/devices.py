@@ -1,7 +1,10 @@
 """What JAX computes on."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import contextlib
 import os
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -96,7 +99,14 @@ def data_axis(mesh):
   return 'data' if mesh is not None and mesh.size > 1 else None
 
 
-def jit_over_data(function, mesh, in_specs, *, donate=True):
+def jit_over_data(
+  function: Callable[..., Any],
+  mesh: Mesh | None,
+  in_specs: Sequence[PartitionSpec],
+  *,
+  donate: bool = True,
+  is_mapped: bool = True,
+) -> Any:
   """Compiles a function that each device of a mesh computes on its part of the images, with one result for all.
 
   Written as `jax.shard_map`, not left to the propagation of shardings: convolutions as matrix products mix images with
@@ -107,11 +117,13 @@ def jit_over_data(function, mesh, in_specs, *, donate=True):
     mesh: as from `make_data_mesh`; None for the device that the arguments are on.
     in_specs: for each argument `WHOLE` or `by_data`.
     donate: whether the result may take the place of the first argument.
+    is_mapped: whether each device computes on its part alone; if not, XLA spreads the function over the mesh by the
+      shardings of its arguments, as if all devices were one.
 
   Returns:
     The function of `jax.jit`.
   """
-  if data_axis(mesh):
+  if is_mapped and data_axis(mesh):
     function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=WHOLE, check_vma=False)
   return jax.jit(
     function,

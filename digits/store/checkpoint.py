@@ -5,6 +5,9 @@ carries the SHA-256 of each of its files, checked before Orbax reads them, and o
 is in the format of sha256sum, so that `cd runs/cnn/checkpoints/2150 && sha256sum -c SHA256SUMS` does the same.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import hashlib
 import logging
@@ -15,6 +18,7 @@ from typing import NamedTuple
 
 from flax import serialization
 import jax
+from jaxtyping import PyTree
 import numpy as np
 
 from digits import errors
@@ -30,7 +34,7 @@ class Checkpoint(NamedTuple):
   """A verified checkpoint.
 
   Attributes:
-    step: updates done.
+    step: number of finished updates.
     tree: what was saved, as NumPy arrays in the structure of the template.
     record: the JSON that was saved beside it.
   """
@@ -40,7 +44,7 @@ class Checkpoint(NamedTuple):
   record: dict
 
 
-def list_steps(directory):
+def list_steps(directory: str | pathlib.Path) -> list[int]:
   """The steps of a directory that look complete, ascending; that they are whole is for `load` to say."""
   directory = pathlib.Path(directory)
   if not directory.is_dir():
@@ -48,19 +52,17 @@ def list_steps(directory):
   return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
-def load(directory, step, template):
-  """Loads one step and checks every array of it.
+def load(directory: str | pathlib.Path, step: int, template: PyTree, *, partial: bool = False) -> Checkpoint:
+  """Loads one step and checks every array that it reads.
 
   Args:
     directory: the directory of checkpoints.
     step: which one.
     template: a pytree of arrays or `jax.ShapeDtypeStruct`; what is saved must match it.
-
-  Returns:
-    A `Checkpoint`.
+    partial: whether the template may leave parts out, which are then not read.
 
   Raises:
-    DamagedError: it cannot be read, or an array or the record is not what was saved.
+    DamagedError: it cannot be read, or a file, an array or the record is not what was saved.
     UsageError: it holds arrays of other names, shapes or dtypes than the template.
   """
   from orbax.checkpoint import v1 as ocp
@@ -72,12 +74,13 @@ def load(directory, step, template):
     record = ocp.metadata(path).custom_metadata
     if record['step'] != step:
       raise ValueError(f'it is a copy of step {record["step"]}')
-    shapes = {name: [list(leaf.shape), str(np.dtype(leaf.dtype))] for name, leaf in _flatten(like).items()}
-    if record['shapes'] != shapes:
-      raise errors.UsageError(
-        f'{path} holds another model than the config describes ({_difference(record["shapes"], shapes)}).'
-      )
-    state = ocp.load(path, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like))
+    wanted = {name: [list(leaf.shape), str(np.dtype(leaf.dtype))] for name, leaf in _flatten(like).items()}
+    saved = {name: shape for name, shape in record['shapes'].items() if name in wanted or not partial}
+    if saved != wanted:
+      raise errors.UsageError(f'{path} holds another model than the config describes ({_difference(saved, wanted)}).')
+    loading = ocp.options.PyTreeOptions.Loading(partial_load=partial)
+    with ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=loading)):
+      state = ocp.load(path, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like))
     _check_arrays(state, record['sha256'])
   except errors.UsageError:
     raise
@@ -87,7 +90,7 @@ def load(directory, step, template):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The checkpoints that a run writes: the newest and the lasting one before it are kept, and the steps that they need.
+  """The checkpoints that a run writes: it keeps the newest, the lasting one before it, and the steps that they need.
 
   Two, because one that is damaged later must have one to fall back on.
 
@@ -99,7 +102,13 @@ class Checkpoints(contextlib.AbstractContextManager):
       interrupted, give way as soon as the next is saved.
   """
 
-  def __init__(self, directory, needs=lambda record: None, newest=None, lasts=lambda step: True):
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    needs: Callable[[Any], int | None] = lambda record: None,
+    newest: Checkpoint | None = None,
+    lasts: Callable[[int], bool] = lambda step: True,
+  ):
     from orbax.checkpoint import v1 as ocp
 
     self.directory = pathlib.Path(directory).absolute()
@@ -109,7 +118,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       self.directory, preservation_policy=self, cleanup_tmp_directories=True
     )
 
-  def should_preserve(self, checkpoints, *, context):
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
     """Orbax asks here which steps to keep."""
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
@@ -118,11 +127,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     keep |= {self._needed.get(step) for step in keep}
     return [step in keep for step in steps]
 
-  def save(self, step, tree, record):
+  def save(self, step: int, tree: PyTree, record: Mapping[str, Any]) -> None:
     """Saves a step, waits until it is on disk, and deletes the steps that need not be kept.
 
     Args:
-      step: updates done.
+      step: number of finished updates.
       tree: a pytree of arrays.
       record: JSON to keep beside it.
 
@@ -151,11 +160,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         'make room or choose another --workdir, and run the same command to go on from the last one.'
       ) from error
 
-  def __exit__(self, *exc_info):
+  def __exit__(self, *exc_info: object) -> None:
     self._checkpointer.close()
 
 
-def load_newest(directory, template, needs=lambda record: None):
+def load_newest(
+  directory: str | pathlib.Path, template: PyTree, needs: Callable[[Any], int | None] = lambda record: None
+) -> Checkpoint | None:
   """Loads the newest step that is whole, with a warning for each newer one that is not.
 
   Args:
@@ -178,7 +189,7 @@ def load_newest(directory, template, needs=lambda record: None):
   return None
 
 
-def delete_after(directory, step):
+def delete_after(directory: str | pathlib.Path, step: int) -> None:
   """Deletes the steps after `step`, once every process has seen them: a run that goes back writes them again."""
   distributed.wait_for_all('load')
   if distributed.is_main():
@@ -188,16 +199,16 @@ def delete_after(directory, step):
   distributed.wait_for_all('delete')
 
 
-def _flatten(tree):
+def _flatten(tree: PyTree) -> dict[str, Any]:
   return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _hash_array(array):
+def _hash_array(array: np.ndarray) -> str:
   array = np.ascontiguousarray(array)
   return hashlib.sha256(f'{array.dtype}{array.shape}'.encode() + array.tobytes()).hexdigest()
 
 
-def _hash_files(path):
+def _hash_files(path: pathlib.Path) -> dict[str, str]:
   return {
     str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
     for file in sorted(path.rglob('*'))
@@ -205,19 +216,19 @@ def _hash_files(path):
   }
 
 
-def _check_arrays(state, digests):
+def _check_arrays(state: PyTree, digests: Mapping[str, str]) -> None:
   for name, leaf in _flatten(state).items():
     if digests[name] != _hash_array(leaf):
       raise ValueError(f'{name} does not match its SHA-256')
 
 
-def _write_manifest(path):
+def _write_manifest(path: pathlib.Path) -> None:
   digests = _hash_files(path)
   with files.replace_atomically(path / _MANIFEST) as manifest:
     manifest.writelines(f'{digest}  {name}\n'.encode() for name, digest in digests.items())
 
 
-def _check_files(path):
+def _check_files(path: pathlib.Path) -> None:
   lines = (path / _MANIFEST).read_text().splitlines()
   written, found = {line[66:]: line[:64] for line in lines}, _hash_files(path)
   for name in sorted(written.keys() | found.keys()):
@@ -225,7 +236,8 @@ def _check_files(path):
       raise ValueError(f'{name} is not what was written')
 
 
-def _difference(saved, wanted):
+def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
   for name in sorted(saved.keys() | wanted.keys()):
     if saved.get(name) != wanted.get(name):
       return f'{name}: {saved.get(name, "absent")} saved, {wanted.get(name, "absent")} expected'
+  return None

@@ -1,33 +1,29 @@
 """The results of a run: results.json, and the table that people see."""
 
 import importlib.metadata
+import pathlib
 import platform
+from typing import Any
 
+from digits.models import registry
 from digits.runtime import devices
 from digits.runtime import distributed
 from digits.runtime import sealed_json
 
-# What the models are measured against: accuracy as a fraction, loss in nats, on the 10,000 test images of MNIST.
-PUBLISHED = {
-  'softmax': {'accuracy': 0.9229, 'loss': 0.2753},
-  'mlp': {'accuracy': 0.9497, 'loss': 0.1791},
-  'cnn': {'accuracy': 0.9899, 'loss': 0.0296},
-}
 
-
-def versions():
+def versions() -> dict[str, str]:
   """Versions of Python and of what decides the numbers."""
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'numpy')
   return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
-def write_results(workdir, results):
+def write_results(workdir: pathlib.Path, results: dict[str, Any]) -> dict[str, Any]:
   """Writes results.json, whole or not at all, with the device and the versions; returns its content."""
   results = results | {'device': devices.device_name(), 'versions': versions()}
   return sealed_json.write(workdir / 'results.json', results) if distributed.is_main() else results
 
 
-def read_results(workdir):
+def read_results(workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns the content of results.json, or None where the run is not finished.
 
   Raises:
@@ -36,7 +32,7 @@ def read_results(workdir):
   return sealed_json.read(workdir / 'results.json')
 
 
-def format_table(results):
+def format_table(results: dict[str, Any]) -> str:
   """The table at the end of a run: its test split against the published result, where there is one."""
   lines = [f'{"":24}{"test accuracy":>15}{"test loss":>12}']
 
@@ -44,6 +40,7 @@ def format_table(results):
     lines.append(f'{name:24}{scores["accuracy"]:>15.2%}{scores["loss"]:>12.4f}')
 
   add(f'{results["model"]}, seed {results["seed"]}', results['test'])
-  if results['dataset'] == 'mnist' and results['model'] in PUBLISHED:
-    add('published', PUBLISHED[results['model']])
+  published = registry.about(results['model']).published
+  if results['dataset'] == 'mnist' and published:
+    add('published', published._asdict())
   return '\n'.join(lines)

@@ -1,11 +1,16 @@
 """The directory of an experiment: whose config it holds, whether it is finished, and who writes to it."""
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import itertools
 import logging
+import pathlib
+from typing import Any
 
 from digits import config as config_lib
 from digits import errors
+from digits.config import Config
 from digits.runtime import distributed
 from digits.runtime import files
 from digits.runtime import sealed_json
@@ -14,15 +19,15 @@ from digits.store import results as results_lib
 _logger = logging.getLogger(__name__)
 
 
-def finished_results(config, workdir):
+def finished_results(config: Config, workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns the content of results.json, or None where the experiment is still to be done.
 
-  So it is where config.json or results.json is lost or damaged: nothing vouches for the results then, and they are made
-  again of the checkpoints or the runs, each of which says of what config it is.
+  Also None if config.json or results.json is missing or damaged: nothing vouches for the results then. They are made
+  again from the checkpoints or the runs, each of which says which config it belongs to.
 
   Args:
-    config: of the experiment.
-    workdir: `pathlib.Path`, which need not exist.
+    config: the experiment's config.
+    workdir: its directory, which need not exist.
 
   Raises:
     UsageError: the workdir holds another config's experiment; where its data lies does not count.
@@ -33,19 +38,19 @@ def finished_results(config, workdir):
     saved = read_config(workdir)
     results = results_lib.read_results(workdir)
   except errors.DamagedError as error:
-    _logger.warning('%s Making it again.', error)
+    _logger.warning('%s It is made again.', error)
     return None
   if saved is None:
     if results is not None:
-      _logger.warning('%s is missing. Making it again.', workdir / 'config.json')
+      _logger.warning('%s is missing. It is made again.', workdir / 'config.json')
     return None
   refuse_other_config(config, saved, workdir)
   return results
 
 
 @contextlib.contextmanager
-def claim(config, workdir):
-  """Makes the workdir, keeps other runs out of it, and writes the config that it is of.
+def claim(config: Config, workdir: pathlib.Path) -> Iterator[None]:
+  """Makes the workdir, keeps other runs out of it, and writes its config.
 
   Of the processes of one run the main one does that, and the others wait for it.
 
@@ -66,12 +71,12 @@ def claim(config, workdir):
     yield
 
 
-def write_config(config, workdir):
+def write_config(config: Config, workdir: pathlib.Path) -> None:
   """Writes config.json."""
   sealed_json.write(workdir / 'config.json', config_lib.to_dict(config))
 
 
-def read_config(workdir):
+def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns config.json as a dict, or None where there is none.
 
   Raises:
@@ -81,13 +86,13 @@ def read_config(workdir):
   return saved and {name: value for name, value in saved.items() if name != 'sha256'}
 
 
-def refuse_other_config(config, saved, where):
+def refuse_other_config(config: Config, saved: Mapping[str, Any], where: pathlib.Path) -> None:
   """Raises UsageError if a config differs from a saved one in more than where the data lies.
 
   Args:
     config: a config.
     saved: the dict that another was saved as.
-    where: the directory of the latter, for people.
+    where: the directory of the latter, for the error.
   """
   different = config_differences(config, saved)
   if different:
@@ -96,8 +101,8 @@ def refuse_other_config(config, saved, where):
     )
 
 
-def config_differences(config, saved):
-  """What differs between a config and the dict that another was saved as: list of str.
+def config_differences(config: Config, saved: Mapping[str, Any]) -> list[str]:
+  """What differs between a config and the dict that another was saved as.
 
   Where the data lies, and over how many devices it is spread, does not count.
   """
@@ -109,7 +114,7 @@ def config_differences(config, saved):
   ]
 
 
-def refuse_links(workdir):
+def refuse_links(workdir: pathlib.Path) -> None:
   """Raises DigitsError if a link in the workdir leads out of it: what it names is not of this run."""
   inside = workdir.resolve()
   patterns = ('*.json*', 'checkpoints', 'checkpoints/**/*', '*/seed-*')

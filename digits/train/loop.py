@@ -1,142 +1,137 @@
-"""The training run: load, restore, step, record, validate, save, and score the test split once at the end."""
+"""The training run: restore, train, record, validate, save, and score the test split once at the end."""
 
+from collections.abc import Iterator
 import contextlib
 import functools
-import logging
 import math
 import pathlib
+import threading
 import time
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
 
 import jax
-import numpy as np
+from jax.sharding import Mesh
 
 from digits import config as config_lib
-from digits import data
 from digits import errors
+from digits.config import TrainConfig
+from digits.data import arrays
 from digits.runtime import devices
 from digits.runtime import distributed
-from digits.runtime import files
-from digits.runtime import progress
 from digits.runtime import signals
-from digits.store import checkpoint as checkpoint_lib
-from digits.store import records as history_lib
-from digits.store import results as results_lib
+from digits.runtime.progress import Progress
+from digits.runtime.progress import Stopwatch
+from digits.store import checkpoint
+from digits.store import records
 from digits.store import workdir as workdir_lib
 from digits.train import compiled
-from digits.train import metrics as metrics_lib
 from digits.train import optim
-from digits.train import step as step_lib
+from digits.train.evaluate import evaluate_split
+from digits.train.recipe import describe_loss
+from digits.train.recipe import make_recipe
+from digits.train.step import Variables
 
 # The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
-_logger = logging.getLogger(__name__)
+
+class Training(Protocol):
+  """What `drive` drives: a run in memory, a streaming run, or a population."""
+
+  def advance(self, start: int, stop: int) -> None:
+    """Trains from step `start` to step `stop`, both of one epoch."""
+
+  def metrics(self) -> dict[str, Any]:
+    """Loss and accuracy of the latest steps, for progress. Waits for the device."""
 
 
-# About how many images one call of the compiled evaluation measures.
-_IMAGES_PER_EVALUATION = 5000
+class Look(NamedTuple):
+  """A moment when the host looks at the device.
 
-
-@functools.cache
-def _compile_evaluation(model, mesh):
-  """Compiles, once for a model, `(metrics, params, batches, start, stop) -> metrics`, which adds some of the batches.
-
-  The batches are stacked along a first axis.
+  Attributes:
+    step: number of finished updates.
+    epoch: the epoch, from 0.
+    metrics: loss and accuracy of the steps since the last record.
+    is_record: whether this step is to be recorded.
+    ends_epoch: whether it is the last of its epoch.
+    stop: whether Ctrl-C or SIGTERM came, to any process.
   """
-  # Nothing is kept for a backward pass, so that four times as many images fit.
-  microbatch_size = 4 * compiled.choose_microbatch_size(model)
-  eval_step = functools.partial(step_lib.eval_step, model=model, microbatch_size=microbatch_size)
 
-  def eval_steps(metrics, params, batches, start, stop):
-    def body(index, sums):
-      return sums.merge(eval_step(params, {name: array[index] for name, array in batches.items()}))
-
-    empty = metrics_lib.Metrics.empty()
-    # Without a loop where there is nothing to repeat: see `compiled.is_slow_in_loops`.
-    sums = body(0, empty) if len(batches['label']) == 1 else jax.lax.fori_loop(start, stop, body, empty)
-    if devices.data_axis(mesh):
-      sums = jax.lax.psum(sums, devices.data_axis(mesh))
-    return metrics.merge(sums)
-
-  over = (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1), devices.WHOLE, devices.WHOLE)
-  return devices.jit_over_data(eval_steps, mesh, over, donate=False)
+  step: int
+  epoch: int
+  metrics: dict[str, Any]
+  is_record: bool
+  ends_epoch: bool
+  stop: bool
 
 
-def evaluate_split(params, split, *, model, batch_size=500, mesh=None):
-  """Measures a model on every example of a split, each counted once.
+def drive(
+  training: Training,
+  config: TrainConfig,
+  step: int,
+  steps_per_epoch: int,
+  progress: Progress,
+  stop_requested: threading.Event,
+) -> Iterator[Look]:
+  """Trains to the end, and yields at each look; where it is a record, its consumer starts a new window.
 
   Args:
-    params: the model's parameters.
-    split: `Split` of NumPy arrays.
-    model: an unbound `nn.Module`.
-    batch_size: images computed at once; changes speed and memory only.
-    mesh: the mesh that `params` are on, to spread the images over; None for one device.
-
-  Returns:
-    dict of accuracy, a fraction; loss, nats; and examples.
+    training: what trains.
+    config: the config of the run, or of the first member of a population.
+    step: number of updates that are finished already.
+    steps_per_epoch: number of updates per epoch.
+    progress: what shows where the run is.
+    stop_requested: set when a signal came.
   """
-  if mesh is not None:
-    batch_size += -batch_size % mesh.size
-  per_call = 1 if compiled.is_slow_in_loops(model) else max(1, _IMAGES_PER_EVALUATION // batch_size)
-  per_call = min(per_call, max(1, math.ceil(len(split.label) / batch_size)))
-  evaluate, metrics = _compile_evaluation(model, mesh), metrics_lib.Metrics(*np.zeros(4, np.float32))
-  for batches in data.host_batches(split, per_call * batch_size):
-    counted = np.flatnonzero(batches['mask']) // batch_size
-    batches = {name: array.reshape(per_call, batch_size, *array.shape[1:]) for name, array in batches.items()}
-    if devices.data_axis(mesh):
-      batches = devices.spread(batches, mesh, axis=1)
-    metrics = evaluate(metrics, params, batches, counted[0], counted[-1] + 1)
-  return metrics.compute()
+  steps_per_look = 1
+  for epoch in range(step // steps_per_epoch, config.epochs):
+    epoch_end = (epoch + 1) * steps_per_epoch
+    for record_step in records.record_steps(epoch_end - steps_per_epoch, epoch_end, config.log_every_steps):
+      while step < record_step:
+        target = min(step + steps_per_look, record_step)
+        start = time.monotonic()
+        training.advance(step, target)
+        metrics = training.metrics()  # The one place where the host waits for the device.
+        steps_per_look = pace(steps_per_look, target - step, time.monotonic() - start)
+        step = target
+        progress.update(step, metrics)
+        steps_per_look, stop = distributed.agree(steps_per_look, stop_requested.is_set())
+        yield Look(step, epoch, metrics, step == record_step, step == epoch_end, stop)
 
 
-def run(config, workdir):
-  """Trains one model; called again, goes on with an unfinished run, or returns the results of a finished one.
+def pace(steps_per_look: int, steps_done: int, seconds: float) -> int:
+  """How many steps to do until the next look at the device: at most twice what was planned for the last one."""
+  return max(1, min(2 * steps_per_look, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
+
+
+def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
+  """Trains one model, or goes on with an unfinished run, in a workdir that is this process's own.
 
   Args:
-    config: `TrainConfig`.
-    workdir: directory for the run's files, made if need be.
+    config: the run's config.
+    workdir: its directory.
+    dataset: the data.
+    watch: measures the phases of the run.
 
   Returns:
     The content of results.json.
 
   Raises:
-    UsageError: the workdir holds another config's run, or the config does not fit the dataset.
     StoppedError: the run was interrupted, and saved.
     DigitsError: the loss is not finite, or files cannot be read or written.
   """
-  workdir = pathlib.Path(workdir)
-  with files.describe_os_errors(workdir):
-    results = workdir_lib.finished_results(config, workdir)
-    if results is not None:
-      _restore_metrics(config, workdir, results)
-    else:
-      watch = progress.Stopwatch()
-      with watch.phase('data'):
-        devices.use_all_cores()
-        devices.check_devices()
-        dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
-        check_batch_size(config, dataset)
-        model = config.make_model()
-        mesh = compiled.make_mesh(model, config.batch_size, config.mesh['data'])
-      with workdir_lib.claim(config, workdir):
-        results = _train(config, workdir, dataset, model, mesh, watch)
-  if distributed.is_main():
-    print(results_lib.format_table(results))
-  return results
-
-
-def _train(config, workdir, dataset, model, mesh, watch):
-  """The run itself, in a workdir that is this process's own."""
   num_train = len(dataset.train.label)
   steps_per_epoch = math.ceil(num_train / config.batch_size)
-  total_steps = config.epochs * steps_per_epoch
-  schedule = make_schedule(config, steps_per_epoch)
-  optimizer = make_optimizer(config, schedule)
+  num_steps = config.epochs * steps_per_epoch
+  recipe = make_recipe(config, num_steps)
+  mesh = compiled.make_mesh(recipe.model, config.batch_size, config.mesh['data'])
+  rate_at = jax.jit(optim.schedule_of(config, num_steps))
 
-  # Small functions are compiled whole: their operations, compiled one by one, take longer than a short run.
-  jit = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
-  rate_at, empty_window = jax.jit(schedule), jit(metrics_lib.Metrics.empty)
-  carry = jit(lambda seed: compiled.init_carry(jax.random.key(seed), model=model, optimizer=optimizer))(config.seed)
+  # Compiled whole: operations that are compiled one by one take longer than a short run.
+  options = {'out_shardings': devices.everywhere(mesh), 'compiler_options': devices.compiler_options()}
+  carry = jax.jit(lambda seed: compiled.init_carry(make_recipe(config, num_steps, seed)), **options)(config.seed)
   newest = _load_newest(config, workdir, carry)
   history, loader_state = [], None
   if newest is not None:
@@ -145,190 +140,151 @@ def _train(config, workdir, dataset, model, mesh, watch):
     watch.add(newest.record['seconds'])
   step = int(carry.state.step)
 
+  training: compiled.InMemory | compiled.Streaming
   with watch.phase('compile'):
     if config.loader == 'grain':
-      training = compiled.Streaming(config, num_train, carry, mesh, loader_state, model=model, optimizer=optimizer)
+      training = compiled.Streaming(config, num_train, carry, mesh, recipe, loader_state)
     else:
-      training = compiled.InMemory(config, dataset.train, carry, mesh, model=model, optimizer=optimizer)
+      training = compiled.InMemory(config, dataset.train, carry, mesh, recipe)
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(watch.phase('train'))
-    writer = stack.enter_context(progress.MetricsWriter(workdir, history, distributed.is_main()))
+    is_main = distributed.is_main()
+    writer = stack.enter_context(records.MetricsWriter(workdir, history, is_main))
     checkpoints = stack.enter_context(
-      checkpoint_lib.Checkpoints(
+      checkpoint.Checkpoints(
         workdir / 'checkpoints', needed_step, newest, lasts=lambda step: step % steps_per_epoch == 0
       )
     )
     title = f'{config.model}, seed {config.seed}'
-    bar = stack.enter_context(progress.Progress(title, total_steps, step, config.batch_size, distributed.is_main()))
+    progress = stack.enter_context(Progress(title, num_steps, step, config.batch_size, is_main))
     stop_requested = stack.enter_context(signals.catch_signals())
 
-    def save():
-      checkpoints.save(step, carry, make_record(config, writer.history, watch.seconds(), training.state()))
-
-    steps_per_look = 1
-    for epoch in range(step // steps_per_epoch, config.epochs):
-      epoch_start, epoch_end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
-      record_steps = history_lib.record_steps(epoch_start, epoch_end, config.log_every_steps)
-      while step < epoch_end:
-        record_step = next(at for at in record_steps if at > step)
-        target = min(step + steps_per_look, record_step)
-        look_start = time.monotonic()
-        carry = training.advance(carry, step, target)
-        metrics = carry.window.compute()  # The one place where the host waits for the device.
-        steps_per_look = pace(steps_per_look, target - step, time.monotonic() - look_start)
-        step = target
-        _refuse_non_finite(carry, rate_at, workdir)
-        bar.update(step, metrics)
-
-        if step == record_step:
-          rate = float(rate_at(step - 1))
-          writer.write(history_lib.train_record(step, epoch, carry.window, rate, watch.seconds()['train']))
-          carry = carry.replace(window=empty_window())
-        steps_per_look, stop = distributed.agree(steps_per_look, stop_requested.is_set())
-        if stop and step < epoch_end:
-          save()
-          raise _interrupted(step, workdir)
-
-      summary = f'epoch {epoch + 1}/{config.epochs}, training loss {metrics["loss"]:.4f}'
-      if config.num_validation:
-        valid = evaluate_split(
-          carry.state.params, dataset.valid, model=model, batch_size=config.eval_batch_size, mesh=mesh
+    for look in drive(training, config, step, steps_per_epoch, progress, stop_requested):
+      step, carry = look.step, training.carry
+      _refuse_non_finite(carry, rate_at, workdir)
+      if look.is_record:
+        writer.write(
+          records.train_record(
+            step,
+            look.epoch,
+            look.metrics,
+            objective=describe_loss(config),
+            grad_norm=float(carry.window.grad_norm),
+            learning_rate=float(rate_at(step - 1)),
+            seconds=watch.seconds()['train'],
+          )
         )
-        _refuse_non_finite_validation(valid, step, workdir)
-        writer.write(history_lib.valid_record(step, epoch, valid, watch.seconds()['train']))
-        summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
-      bar.report(step, summary)
-      save()
-      if stop and step < total_steps:
-        raise _interrupted(step, workdir)
+        training.reset_window()
+      if look.ends_epoch:
+        summary = f'epoch {look.epoch + 1}/{config.epochs}, training loss {look.metrics["loss"]:.4f}'
+        if config.num_validation:
+          valid = evaluate_split(
+            carry.state.variables, dataset.valid, model=recipe.model, batch_size=config.eval_batch_size, mesh=mesh
+          )
+          _refuse_non_finite_validation(valid, step, workdir)
+          writer.write(records.valid_record(step, look.epoch, valid, watch.seconds()['train']))
+          summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
+        progress.report(step, summary)
+      if look.ends_epoch or look.stop:
+        record = make_record(config, writer.history, watch.seconds(), training.loader_state())
+        checkpoints.save(step, training.carry, record)
+      if look.stop and step < num_steps:
+        raise errors.StoppedError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')
 
-  chosen = history_lib.best_step(writer.history) or step
-  params = carry.state.params
+  chosen = records.best_step(writer.history) or step
+  variables = training.carry.state.variables
   if chosen != step:
-    params = checkpoint_lib.load(workdir / 'checkpoints', chosen, carry).tree.state.params
-  return write_results(config, workdir, dataset, params, chosen, writer.history, watch.seconds(), mesh)
+    variables = checkpoint.load(workdir / 'checkpoints', chosen, training.carry).tree.state.variables
+  return make_results(config, workdir, dataset, variables, chosen, writer.history, watch.seconds(), mesh)
 
 
-def write_results(config, workdir, dataset, params, step, history, seconds, mesh=None):
-  """Scores the chosen parameters on the test split, once, and writes results.json.
+def make_results(
+  config: TrainConfig,
+  workdir: pathlib.Path,
+  dataset: arrays.Dataset,
+  variables: Variables,
+  step: int,
+  history: list[records.Record],
+  seconds: dict[str, float],
+  mesh: Mesh | None = None,
+) -> dict[str, Any]:
+  """Scores the chosen variables on the test split, once; returns the content of results.json.
 
   Args:
-    config: `TrainConfig` of the run.
-    workdir: `pathlib.Path` of the run.
-    dataset: the `Dataset`.
-    params: the parameters of the least validation loss.
-    step: the step they are of.
+    config: the run's config.
+    workdir: its directory.
+    dataset: the data.
+    variables: the variables with the lowest validation loss.
+    step: the step that they are from.
     history: the run's records.
-    seconds: dict of seconds by phase.
+    seconds: seconds by phase.
     mesh: as in `evaluate_split`.
-
-  Returns:
-    The content of results.json.
   """
   model = config.make_model()
-  test = evaluate_split(params, dataset.test, model=model, batch_size=config.eval_batch_size, mesh=mesh)
-  results = {
+  test = evaluate_split(variables, dataset.test, model=model, batch_size=config.eval_batch_size, mesh=mesh)
+  return {
     'experiment': 'train',
     'model': config.model,
     'dataset': config.dataset,
     'seed': config.seed,
-    'num_parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
+    'num_parameters': sum(leaf.size for leaf in jax.tree.leaves(variables['params'])),
     'epochs': config.epochs,
     'step': step,
-    'valid': history_lib.valid_scores(history, step),
+    'valid': records.valid_scores(history, step),
     'test': test,
     'seconds': seconds,
-    'metrics_sha256': progress.hash_metrics(workdir),
+    'metrics_sha256': records.hash_metrics(workdir),
   }
-  return results_lib.write_results(workdir, results)
 
 
-def make_record(config, history, seconds, loader_state=None):
+def make_record(
+  config: TrainConfig, history: list[records.Record], seconds: dict[str, float], loader_state: Any = None
+) -> dict[str, Any]:
   """What a checkpoint keeps beside the arrays."""
   return {'config': config_lib.to_dict(config), 'history': history, 'seconds': seconds, 'loader': loader_state}
 
 
-def carry_template(config):
-  """The form of what a run's checkpoints hold: its `Carry`, of `jax.ShapeDtypeStruct`."""
-  optimizer = make_optimizer(config, make_schedule(config, steps_per_epoch=1))
-  init = functools.partial(compiled.init_carry, model=config.make_model(), optimizer=optimizer)
-  return jax.eval_shape(init, jax.random.key(config.seed))
+def needed_step(record: dict[str, Any]) -> int | None:
+  """The other checkpoint without which this one is of no use: that of the best step so far."""
+  return records.best_step(record['history'])
 
 
-def make_schedule(config, steps_per_epoch):
-  """The learning rate as a function of the step, for a config and the length of its epochs."""
-  num_steps = config.epochs * steps_per_epoch
-  warmup_steps = round(config.warmup_fraction * num_steps)
-  return optim.make_schedule(config.schedule, config.learning_rate, num_steps, warmup_steps)
+def load_history(config: TrainConfig, workdir: pathlib.Path) -> list[records.Record]:
+  """The records that the newest good checkpoint of a run holds."""
+  carry = jax.eval_shape(functools.partial(compiled.init_carry, make_recipe(config, num_steps=1)))
+  newest = checkpoint.load_newest(workdir / 'checkpoints', carry)
+  return newest.record['history'] if newest else []
 
 
-def make_optimizer(config, schedule):
-  """The optimizer that a config describes."""
-  return optim.make_optimizer(
-    schedule,
-    momentum=config.momentum,
-    nesterov=config.nesterov,
-    weight_decay=config.weight_decay,
-    clip_norm=config.clip_norm,
-  )
-
-
-def needed_step(record):
-  """The other checkpoint that a checkpoint is of no use without: that of the best step so far."""
-  return history_lib.best_step(record['history'])
-
-
-def _load_newest(config, workdir, carry):
+def _load_newest(config: TrainConfig, workdir: pathlib.Path, carry: compiled.Carry) -> checkpoint.Checkpoint | None:
   """Loads the newest good checkpoint of the config, and deletes the damaged ones after it."""
   directory = workdir / 'checkpoints'
-  newest = checkpoint_lib.load_newest(directory, carry, needed_step)
+  newest = checkpoint.load_newest(directory, carry, needed_step)
   if newest is not None:
     workdir_lib.refuse_other_config(config, newest.record['config'], directory)
-  checkpoint_lib.delete_after(directory, -1 if newest is None else newest.step)
+  checkpoint.delete_after(directory, -1 if newest is None else newest.step)
   return newest
 
 
-def _restore_metrics(config, workdir, results):
-  """Writes metrics.jsonl of a finished run anew, from its newest checkpoint, where it is not what it was."""
-  if not distributed.is_main() or progress.hash_metrics(workdir) == results['metrics_sha256']:
-    return
-  _logger.warning('%s is damaged or missing. Writing it anew from the newest checkpoint.', workdir / 'metrics.jsonl')
-  with files.lock(workdir / '.lock'):
-    newest = checkpoint_lib.load_newest(workdir / 'checkpoints', carry_template(config))
-    progress.write_metrics(workdir, newest.record['history'] if newest else [])
-  if progress.hash_metrics(workdir) != results['metrics_sha256']:
-    raise errors.DigitsError(
-      f'{workdir / "metrics.jsonl"} is damaged, and so are the checkpoints that hold its lines: '
-      f'delete {workdir / "results.json"} and run the same command to train again from what is whole.'
-    )
-
-
-def pace(steps_per_look, steps_done, seconds):
-  """How many steps to do until the next look at the device: at most twice what was planned for the last one."""
-  return max(1, min(2 * steps_per_look, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
-
-
-def check_batch_size(config, dataset):
-  """Raises UsageError if a batch is larger than the split it is taken from."""
-  for name, split in (('batch_size', dataset.train), ('eval_batch_size', dataset.test)):
-    if getattr(config, name) > len(split.label):
-      raise errors.UsageError(
-        f'config.{name}={getattr(config, name)} is more than the {len(split.label)} images there are: make it smaller.'
-      )
-
-
-def _refuse_non_finite(carry, rate_at, workdir):
+def _refuse_non_finite(carry: compiled.Carry, rate_at: Any, workdir: pathlib.Path) -> None:
   failed_step = int(carry.failed_step)
   if failed_step >= 0:
     raise errors.DigitsError(
-      f'The loss or its gradient was not finite at step {failed_step}, where the learning rate was '
-      f'{float(rate_at(failed_step)):.4g} and the gradient norm {float(carry.failed_grad_norm):.4g}: '
-      f'lower config.learning_rate or set config.clip_norm, with another --workdir; {_last_good(workdir)}.'
+      describe_failure(failed_step, float(rate_at(failed_step)), float(carry.failed_grad_norm))
+      + f', with another --workdir; {_last_good(workdir)}.'
     )
 
 
-def _refuse_non_finite_validation(valid, step, workdir):
+def describe_failure(step: int, learning_rate: float, grad_norm: float) -> str:
+  """What happened where a loss was not finite, and how to fix it; without a full stop."""
+  return (
+    f'The loss or its gradient was not finite at step {step}, where the learning rate was {learning_rate:.4g} and the '
+    f'gradient norm {grad_norm:.4g}: lower config.learning_rate or set config.clip_norm'
+  )
+
+
+def _refuse_non_finite_validation(valid: dict[str, Any], step: int, workdir: pathlib.Path) -> None:
   if not math.isfinite(valid['loss']):
     raise errors.DigitsError(
       f'The validation loss was {valid["loss"]} after step {step}: lower config.learning_rate, with another '
@@ -336,10 +292,6 @@ def _refuse_non_finite_validation(valid, step, workdir):
     )
 
 
-def _last_good(workdir):
-  steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
+def _last_good(workdir: pathlib.Path) -> str:
+  steps = checkpoint.list_steps(workdir / 'checkpoints')
   return f'the checkpoint of step {steps[-1]} is kept in {workdir}' if steps else 'no checkpoint had been saved yet'
-
-
-def _interrupted(step, workdir):
-  return errors.StoppedError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')

@@ -1,23 +1,56 @@
-"""Stochastic gradient descent and its learning-rate schedules."""
+"""Optimizers by name, and learning-rate schedules; the recipes of the three models are SGD."""
+
+from collections.abc import Callable
+import inspect
+import operator
+import re
+from typing import Any
+from typing import NamedTuple
 
 import jax
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import PyTree
 import optax
 
-SCHEDULES = ('constant', 'cosine', 'onecycle')
+from digits import errors
+from digits import registry
+from digits import schema
+from digits.config import TrainConfig
+
+OPTIMIZERS = registry.Registry('optimizer')
+
+Number = float | Float[Array, '']
 
 
-def make_schedule(name, learning_rate, num_steps, warmup_steps=0):
-  """Makes the learning rate a function of the number of updates done.
+class Hyperparameters(NamedTuple):
+  """What the members of a population may differ in besides the seed: numbers, or arrays within a compiled program."""
+
+  learning_rate: Number
+  momentum: Number
+  weight_decay: Number
+
+
+def register_optimizer(name: str) -> Callable[[Callable], Callable]:
+  """Returns a decorator that makes a function `(learning_rate, ...) -> optax.GradientTransformation` known to configs.
+
+  Raises:
+    UsageError: the name is not an identifier.
+  """
+  return OPTIMIZERS.register(name)
+
+
+def make_schedule(name: str, learning_rate: Number, num_steps: int, warmup_steps: int = 0) -> optax.Schedule:
+  """Makes the learning rate a function of the number of finished updates.
 
   Args:
     name: `constant`, after the warm-up; `cosine`, a half cosine from the peak to 0; or `onecycle`, a half cosine up
       from 1/25 of the peak and one down to 0 (Smith and Topin 2017, arXiv:1708.07120, annealed with cosines).
-    learning_rate: the peak; a number or float32[].
-    num_steps: how many updates the run has.
-    warmup_steps: how many of them go up to the peak, linearly but in `onecycle`.
-
-  Returns:
-    A function of int32[] that gives float32[].
+      It is not `optax.cosine_onecycle_schedule`, which ends above 0 and rounds differently: every recorded result
+      would change.
+    learning_rate: the peak.
+    num_steps: number of updates of the run.
+    warmup_steps: how many of them rise to the peak, linearly but for `onecycle`.
   """
   if name == 'onecycle':
     rise = optax.cosine_decay_schedule(1.0, max(warmup_steps, 1))
@@ -34,25 +67,69 @@ def make_schedule(name, learning_rate, num_steps, warmup_steps=0):
   return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), after], [warmup_steps])
 
 
-def make_optimizer(schedule, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=0.0):
-  """Makes SGD: clip the gradient, add the weight decay, then the momentum step.
+def schedule_of(config: TrainConfig, num_steps: int, learning_rate: Number | None = None) -> optax.Schedule:
+  """The learning rate of a config as a function of the step, for a run of so many steps."""
+  peak = config.learning_rate if learning_rate is None else learning_rate
+  return make_schedule(config.schedule, peak, num_steps, round(config.warmup_fraction * num_steps))
+
+
+def make_optimizer(
+  config: TrainConfig, num_steps: int, hyper: Hyperparameters | None = None
+) -> optax.GradientTransformation:
+  """Makes the optimizer of a config: clip the gradient, add the weight decay, then the update of `config.optimizer`.
+
+  An optimizer with a weight decay of its own, such as `adamw`, gets it in place of the term in the gradient. Either way
+  it applies to kernels and not to biases.
 
   Args:
-    schedule: the learning rate, a number or a function of the step.
-    momentum: decay of the velocity, in [0, 1); a number or float32[].
-    nesterov: whether to look ahead along the velocity (Sutskever et al. 2013).
-    weight_decay: L2 coefficient, added to the gradients of kernels and not of biases; a number or float32[].
-    clip_norm: the largest global norm of the gradient; 0 for no limit.
+    config: the config of a run, or of the first member of a population.
+    num_steps: number of updates of the run.
+    hyper: what takes the place of the config's own values, as arrays of a member; None for those values.
 
-  Returns:
-    An `optax.GradientTransformation`.
+  Raises:
+    UsageError: there is no such optimizer, or it does not take what the config gives it.
   """
-  return optax.chain(
-    optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-    optax.add_decayed_weights(weight_decay, mask=_is_kernel),
-    optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+  hyper = hyper or Hyperparameters(config.learning_rate, config.momentum, config.weight_decay)
+  arguments = dict(config.optimizer)
+  name = arguments.pop('name')
+  make = _find(name)
+  takes = inspect.signature(make).parameters
+  schema.check_arguments('config.optimizer', make, arguments, skip=1)
+  for field in ('momentum', 'nesterov', 'weight_decay'):
+    if field in arguments:
+      raise errors.UsageError(f'config.optimizer.{field} is a field of its own: set config.{field}.')
+  given = {'learning_rate': schedule_of(config, num_steps, hyper.learning_rate)}
+  for field, value in (('momentum', hyper.momentum), ('nesterov', config.nesterov)):
+    if field in takes:
+      given[field] = value
+    elif getattr(config, field):
+      raise errors.UsageError(
+        f'config.{field}={getattr(config, field)} is not possible: {name} takes none; set it to 0.'
+      )
+  decay = optax.add_decayed_weights(hyper.weight_decay, mask=_is_kernel)
+  if 'weight_decay' in takes:
+    given['weight_decay'] = hyper.weight_decay
+    mask = next((field for field in ('mask', 'weight_decay_mask') if field in takes), None)
+    decay = optax.identity()
+    given |= {mask: _is_kernel} if mask else {}
+  clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+  return optax.chain(clip, decay, make(**given, **arguments))
+
+
+def _find(name: str) -> Callable[..., optax.GradientTransformation]:
+  """The function that makes an optimizer: a registered one, or the one that optax has by that name."""
+  if name in OPTIMIZERS:
+    return OPTIMIZERS[name]
+  try:
+    make: Any = operator.attrgetter(name if re.fullmatch(r'(contrib\.)?[a-z][a-z0-9_]*', name) else '-')(optax)
+    if next(iter(inspect.signature(make).parameters)) == 'learning_rate':
+      return make
+  except (AttributeError, StopIteration, TypeError, ValueError):
+    pass
+  raise errors.UsageError(
+    f'config.optimizer.name={name!r} is not an optimizer of optax, such as sgd or adam, nor a registered one.'
   )
 
 
-def _is_kernel(params):
+def _is_kernel(params: PyTree) -> PyTree:
   return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

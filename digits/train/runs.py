@@ -1,106 +1,154 @@
 """Loading a trained model from the workdir of its run."""
 
+from collections.abc import Mapping
+import functools
+import math
 import pathlib
 import re
 from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
+import jax
+from jaxtyping import PyTree
+import numpy as np
 
 from digits import config as config_lib
 from digits import errors
-from digits import models
-from digits.store import checkpoint as checkpoint_lib
-from digits.store import records as history_lib
-from digits.store import results as results_lib
+from digits.config import TrainConfig
+from digits.data import arrays
+from digits.store import checkpoint
+from digits.store import records
 from digits.store import workdir as workdir_lib
-from digits.train import loop
+from digits.store.results import read_results
+from digits.train.step import Variables
 
 
 class Run(NamedTuple):
   """A trained model.
 
   Attributes:
-    config: the `TrainConfig` it was trained with.
-    model: the unbound `nn.Module`.
-    params: its parameters, NumPy arrays; those of the least validation loss.
-    step: updates after which they were saved.
+    config: the config it was trained with.
+    model: the unbound module.
+    variables: its variables with the lowest validation loss, NumPy arrays; averaged where the config says so.
+    step: number of updates after which they were saved.
     history: the run's records, as in metrics.jsonl.
     finished: whether the run went to its end.
+    workdir: where it was loaded from; None for a model that was never in a workdir.
   """
 
-  config: config_lib.TrainConfig
+  config: TrainConfig
   model: nn.Module
-  params: Any
+  variables: Variables
   step: int
-  history: list
+  history: list[records.Record]
   finished: bool
+  workdir: pathlib.Path | None = None
+
+  @property
+  def params(self) -> PyTree:
+    """The parameters among the variables."""
+    return self.variables['params']
 
 
-def load_run(workdir):
-  """Loads the best parameters of a run, and changes nothing in its workdir.
+def load_run(workdir: str | pathlib.Path) -> Run:
+  """Loads the best variables of a run, and changes nothing in its workdir.
+
+  It reads nothing else: neither the optimizer of the run nor its state is needed.
 
   Args:
-    workdir: the directory that `launch.py` was given.
-
-  Returns:
-    A `Run`.
+    workdir: the directory that the run was given.
 
   Raises:
-    UsageError: there is no run in the workdir.
-    DigitsError: a file of it is damaged; never is a number made from one.
+    UsageError: there is no run in the workdir, or its model is not registered.
+    DigitsError: a file of it is damaged; no number is ever made from one.
   """
   workdir = pathlib.Path(workdir)
-  mend = f'run its launch.py command again, without {workdir / "results.json"}, to make it anew'
   workdir_lib.refuse_links(workdir)
   try:
     config = _load_config(workdir)
-    results = results_lib.read_results(workdir)
-    steps = checkpoint_lib.list_steps(workdir / 'checkpoints')
+    results = read_results(workdir)
+    steps = checkpoint.list_steps(workdir / 'checkpoints')
     if not steps:
       raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
-    template = loop.carry_template(config)
-    newest = checkpoint_lib.load(workdir / 'checkpoints', steps[-1], template)
+    model = config.make_model()
+    variables = jax.eval_shape(
+      model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *arrays.IMAGE_SHAPE), np.float32)
+    )
+    params, collections = variables['params'], {name: tree for name, tree in variables.items() if name != 'params'}
+    state = {'ema': variables} if config.ema_decay else {'params': params, 'collections': collections}
+    load = functools.partial(checkpoint.load, workdir / 'checkpoints', template={'state': state}, partial=True)
+    newest = load(steps[-1])
     if workdir_lib.config_differences(config, newest.record['config']):
       raise errors.DamagedError(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
-    best_step = history_lib.best_step(newest.record['history']) or newest.step
+    best_step = records.best_step(newest.record['history']) or newest.step
     if results is not None and results['step'] != best_step:
       raise errors.DamagedError(f'{workdir / "checkpoints"} lacks the newest checkpoint.')
-    best = newest if best_step == newest.step else checkpoint_lib.load(workdir / 'checkpoints', best_step, template)
+    best = newest if best_step == newest.step else load(best_step)
   except errors.DamagedError as error:
-    raise errors.DigitsError(f'{str(error).rstrip(".")}: {mend}.') from error
+    raise errors.DigitsError(
+      f'{str(error).rstrip(".")}: delete {workdir / "results.json"} and run the training command again.'
+    ) from error
+  loaded = best.tree['state']
   return Run(
     config=config,
-    model=config.make_model(),
-    params=best.tree.state.params,
+    model=model,
+    variables=loaded['ema'] if config.ema_decay else {'params': loaded['params'], **loaded['collections']},
     step=best_step,
     history=newest.record['history'],
     finished=results is not None,
+    workdir=workdir,
   )
 
 
-def find_runs(workdir):
+def find_runs(workdir: str | pathlib.Path) -> dict[str, pathlib.Path]:
   """Finds the runs whose models answer for a workdir.
 
   Args:
-    workdir: of a run, or of a comparison, which holds runs at MODEL/seed-N.
+    workdir: the directory of a run, or of an experiment of many, which holds runs at RECIPE/seed-N.
 
   Returns:
-    list of `pathlib.Path`: of a comparison, the run with the lowest seed of each model, in the order of `MODELS`;
-    otherwise the workdir itself.
+    The directory of a run by name: for an experiment, by recipe in the order of its config, the run with the lowest
+    seed; for a run, the run itself by the name of its model.
+
+  Raises:
+    UsageError: there is no run in the workdir.
+    DigitsError: its config.json is damaged.
   """
   workdir = pathlib.Path(workdir)
-  found = []
-  for name in models.MODELS:
+  saved = _read_config(workdir)
+  found = {}
+  for name in saved.get('recipes', ()):
     seeds = [path for path in workdir.glob(f'{name}/seed-*') if re.fullmatch(r'seed-\d+', path.name)]
-    found.extend(sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))[:1])
-  return found or [workdir]
+    for path in sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))[:1]:
+      found[name] = path
+  if found:
+    return found
+  return {_train_config(saved, workdir)['model']: workdir}
 
 
-def _load_config(workdir):
+def best_of(runs: Mapping[str, pathlib.Path]) -> str:
+  """The name of the finished run with the lowest validation loss; the last where none was validated."""
+
+  def loss(name):
+    results = read_results(runs[name])
+    return results['valid']['loss'] if results and results['valid'] else math.inf
+
+  return min(reversed(runs), key=loss)
+
+
+def _load_config(workdir: pathlib.Path) -> TrainConfig:
+  return config_lib.from_dict(_train_config(_read_config(workdir), workdir))
+
+
+def _read_config(workdir: pathlib.Path) -> dict[str, Any]:
   saved = workdir_lib.read_config(workdir)
   if saved is None:
     raise errors.UsageError(f'{workdir} is not the workdir of a run: it has no config.json.')
+  return saved
+
+
+def _train_config(saved: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   if saved['experiment'] != 'train':
     raise errors.UsageError(f'{workdir} is of the experiment {saved["experiment"]}, without a run: name one in it.')
-  return config_lib.from_dict(saved)
+  return saved

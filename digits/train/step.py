@@ -1,121 +1,207 @@
 """One training step and one evaluation step, as pure functions of arrays."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
+from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import Key
+from jaxtyping import PyTree
+from jaxtyping import UInt8
+import numpy as np
 import optax
 
-from digits.train import metrics as metrics_lib
+from digits.models.registry import takes_train
+from digits.train import augment as augment_lib
+from digits.train.metrics import Batch
+from digits.train.metrics import cross_entropy
+from digits.train.metrics import Loss
+from digits.train.metrics import Metrics
+
+# What Flax calls so: `params` and the model's other collections, such as `batch_stats`, by name.
+Variables = Mapping[str, PyTree]
 
 
 class TrainState(struct.PyTreeNode):
   """All that training changes, and nothing but arrays.
 
   Attributes:
-    step: int32[], updates finished.
+    step: number of finished updates.
     params: the model's parameters, float32.
-    opt_state: the optimizer's.
+    opt_state: the optimizer's state.
+    collections: the model's other variables by collection; empty for most models.
+    ema: exponential moving average of all variables; None where none is kept.
   """
 
-  step: jax.Array
-  params: Any
-  opt_state: Any
+  step: Int[Array, '*members']
+  params: PyTree
+  opt_state: PyTree
+  collections: Variables
+  ema: Variables | None = None
+
+  @property
+  def variables(self) -> Variables:
+    """The variables to evaluate with: the average where there is one."""
+    return self._latest if self.ema is None else self.ema
+
+  @property
+  def _latest(self) -> Variables:
+    return {'params': self.params, **self.collections}
 
 
-def normalize(image):
-  """Maps uint8 pixels to float32 in [0, 1]."""
+def normalize(image: UInt8[Array | np.ndarray, '*shape']) -> Float[Array | np.ndarray, '*shape']:
+  """Maps pixels to float32 in [0, 1]."""
   return image.astype(jnp.float32) / 255.0
 
 
-def init_state(rng, *, model, optimizer, image_shape=(28, 28, 1)):
+def init_state(
+  rng: Key[Array, ''],
+  *,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  image_shape: tuple[int, int, int] = (28, 28, 1),
+  ema: bool = False,
+) -> TrainState:
   """Draws the initial parameters.
 
   Args:
-    rng: PRNG key, spent here.
-    model: an unbound `nn.Module` from images to logits.
-    optimizer: an `optax.GradientTransformation`.
-    image_shape: [H, W, C] of one image.
-
-  Returns:
-    A `TrainState` at step 0.
+    rng: key, spent here.
+    model: an unbound module from images to logits.
+    optimizer: the optimizer.
+    image_shape: height, width and channels of one image.
+    ema: whether to keep an average of the variables.
   """
-  params = model.init(rng, jnp.zeros((1, *image_shape), jnp.float32))['params']
-  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+  variables = dict(model.init(rng, jnp.zeros((1, *image_shape), jnp.float32)))
+  params = variables.pop('params')
+  state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), variables)
+  # A copy, so that both can be donated.
+  return state.replace(ema=jax.tree.map(jnp.copy, state.variables)) if ema else state
 
 
-def apply_model(model, params, image):
-  """Logits float32[B, C] of images uint8[B, H, W, 1], whatever dtype the model computes in."""
-  return model.apply({'params': params}, normalize(image)).astype(jnp.float32)
+def apply_model(
+  model: nn.Module, variables: Variables, image: UInt8[Array | np.ndarray, 'batch h w 1']
+) -> Float[Array, 'batch classes']:
+  """Logits in inference, float32 in whatever dtype the model computes."""
+  return model.apply(variables, normalize(image)).astype(jnp.float32)
 
 
-def train_step(state, batch, *, model, optimizer, microbatch_size=0, axis_name=None):
-  """Does one update of stochastic gradient descent on the mean cross-entropy of a batch.
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  loss: Loss = cross_entropy,
+  augment: augment_lib.Augmentation | None = None,
+  rng: Key[Array, ''] | None = None,
+  ema_decay: float = 0.0,
+  microbatch_size: int = 0,
+  axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+  """Does one update on the mean loss of a batch.
 
   Args:
-    state: `TrainState`.
-    batch: dict of image uint8[B, 28, 28, 1], label int32[B] and mask float32[B].
-    model: an unbound `nn.Module` from images to logits.
-    optimizer: the `optax.GradientTransformation` that made `state.opt_state`.
+    state: the state.
+    batch: dict of image uint8[B, H, W, 1], label int32[B] and mask float32[B], 1 for a real row and 0 for padding.
+    model: an unbound module from images to logits.
+    optimizer: the optimizer that made `state.opt_state`.
+    loss: maps logits and labels to the loss of each example.
+    augment: a pure function `(key, images) -> images` of float images in [0, 1], called for each image alone.
+    rng: key of the run, for augmentation and for a model that draws random numbers; a step uses
+      `fold_in(rng, state.step)`. It may be left out where nothing is random.
+    ema_decay: decay of the average of the variables, where the state keeps one.
     microbatch_size: how many images go through the model at once, so that what lies between its layers stays in a
-      processor's cache; 0 for the whole batch. The result is the same to rounding.
-    axis_name: of the mesh axis over which the images are spread, inside `jax.shard_map`; None on one device.
+      processor's cache; 0 for the whole batch. The result is the same to rounding. Not for a model that takes `train`.
+    axis_name: name of the mesh axis over which the images are spread, inside `jax.shard_map`; else None.
 
   Returns:
-    The next `TrainState` and the `Metrics` of the batch, measured before the update.
+    The next state, and the metrics of the batch, measured before the update.
   """
   count = jnp.sum(batch['mask'])
   if axis_name is not None:
     count = jax.lax.psum(count, axis_name)
+  model_rng = None
+  if rng is not None:
+    augment_rng, model_rng = jax.random.split(jax.random.fold_in(rng, state.step))
+  if augment is not None:
+    if rng is None:
+      raise ValueError('An augmentation needs random numbers: give train_step the argument rng.')
+    size = len(batch['label'])
+    first_row = 0 if axis_name is None else size * jax.lax.axis_index(axis_name)
+    batch = {**batch, 'image': augment_lib.augment_each(augment, augment_rng, normalize(batch['image']), first_row)}
 
-  def loss_fn(params, batch):
-    metrics = eval_step(params, batch, model=model)
-    return metrics.loss / jnp.maximum(count, 1.0), metrics
+  def loss_fn(params, part):
+    logits, collections = _apply_in_training(model, {'params': params, **state.collections}, part['image'], model_rng)
+    metrics = Metrics.from_logits(logits, part, loss)
+    return metrics.loss / jnp.maximum(count, 1.0), (metrics, collections)
 
-  grads, metrics = _sum_parts(jax.grad(loss_fn, has_aux=True), state.params, batch, microbatch_size)
+  grads, (metrics, collections) = _sum_parts(jax.grad(loss_fn, has_aux=True), state.params, batch, microbatch_size)
   if axis_name is not None:
     grads, metrics = jax.lax.psum((grads, metrics), axis_name)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = metrics.replace(grad_norm=optax.tree.norm(grads))
-  return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+  after = TrainState(state.step + 1, params, opt_state, collections)
+  if state.ema is not None:
+    after = after.replace(ema=_average(state.ema, after.variables, ema_decay))
+  return after, metrics
 
 
-def eval_step(params, batch, *, model, microbatch_size=0):
-  """Measures a batch.
+def eval_step(variables: Variables, batch: Batch, *, model: nn.Module, microbatch_size: int = 0) -> Metrics:
+  """Measures a batch by plain cross-entropy, and changes nothing.
 
   Args:
-    params: the model's parameters.
-    batch: dict of image uint8[B, 28, 28, 1], label int32[B] and mask float32[B].
-    model: an unbound `nn.Module` from images to logits.
-    microbatch_size: as in `train_step`.
-
-  Returns:
-    The `Metrics` of the batch.
+    variables: the model's variables, such as `state.variables`.
+    batch: as in `train_step`.
+    model: an unbound module from images to logits.
+    microbatch_size: as in `train_step`, for any model.
   """
 
-  def measure(params, batch):
-    return metrics_lib.Metrics.from_logits(apply_model(model, params, batch['image']), batch)
+  def measure(variables, batch):
+    return Metrics.from_logits(apply_model(model, variables, batch['image']), batch)
 
-  return _sum_parts(measure, params, batch, microbatch_size)
+  return _sum_parts(measure, variables, batch, microbatch_size)
 
 
-def _sum_parts(function, params, batch, size):
-  """Sums `function(params, part)` over the parts of a batch, each of at most `size` rows; 0 for all at once."""
+def _apply_in_training(model, variables, image, rng):
+  """Logits in training, float32, and the collections afterwards."""
+  image = normalize(image) if image.dtype == jnp.uint8 else image
+  options = {'train': True} if takes_train(model) else {}
+  collections = [name for name in variables if name != 'params']
+  # Flax takes this one key for every kind of random number that a model asks for.
+  result = model.apply(variables, image, rngs=rng, mutable=collections or False, **options)
+  logits, updated = result if collections else (result, {})
+  return logits.astype(jnp.float32), updated
+
+
+def _average(average: Variables, latest: Variables, decay: float) -> Variables:
+  def update(old, new):
+    return decay * old + (1 - decay) * new if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+  return jax.tree.map(update, average, latest)
+
+
+def _sum_parts(function: Callable[[Any, Batch], PyTree], variables: PyTree, batch: Batch, size: int) -> PyTree:
+  """Sums `function(variables, part)` over the parts of a batch, each of at most `size` rows; 0 for all at once."""
   batch_size = len(batch['label'])
   num_parts = -(-batch_size // (size or batch_size))
   if num_parts == 1:
-    return function(params, batch)
+    return function(variables, batch)
 
   def split(rows):
     padding = [(0, -batch_size % num_parts), *[(0, 0)] * (rows.ndim - 1)]  # Zeros, in the mask too.
     return jnp.pad(rows, padding).reshape(num_parts, -1, *rows.shape[1:])
 
   def add(sums, part):
-    return jax.tree.map(jnp.add, sums, function(params, part)), None
+    return jax.tree.map(jnp.add, sums, function(variables, part)), None
 
   parts = jax.tree.map(split, batch)
-  shapes = jax.eval_shape(function, params, jax.tree.map(lambda rows: rows[0], parts))
+  shapes = jax.eval_shape(function, variables, jax.tree.map(lambda rows: rows[0], parts))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   return jax.lax.scan(add, zeros, parts)[0]

@@ -1,0 +1,126 @@
+"""What a train config means: the one place where its fields become a model, an optimizer and the update of a step."""
+
+import functools
+import traceback
+from typing import Any
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+from jaxtyping import Array
+from jaxtyping import Key
+import numpy as np
+import optax
+
+from digits import errors
+from digits.config import TrainConfig
+from digits.data import arrays
+from digits.models.registry import takes_train
+from digits.train import augment as augment_lib
+from digits.train import metrics
+from digits.train import optim
+from digits.train import step
+
+# The config fields in which the members of a population may differ; to the compiled program they are arrays.
+VARIABLE_FIELDS = ('seed', *optim.Hyperparameters._fields)
+
+
+class Recipe(NamedTuple):
+  """How a run trains: the arguments of `train_step` by its names.
+
+  Attributes:
+    model: the unbound module.
+    optimizer: the optimizer.
+    loss: the loss that is minimised.
+    augment: the augmentation, or None.
+    rng: key of the run's seed.
+    ema_decay: decay of the average of the variables; 0 for no average.
+  """
+
+  model: nn.Module
+  optimizer: optax.GradientTransformation
+  loss: metrics.Loss
+  augment: augment_lib.Augmentation | None
+  rng: Key[Array, '']
+  ema_decay: float
+
+  def init_state(self) -> step.TrainState:
+    """The state before the first step."""
+    return step.init_state(self.rng, model=self.model, optimizer=self.optimizer, ema=self.ema_decay > 0)
+
+  def train_step(
+    self, state: step.TrainState, batch: metrics.Batch, microbatch_size: int = 0, axis_name: str | None = None
+  ) -> tuple[step.TrainState, metrics.Metrics]:
+    """See `step.train_step`."""
+    return step.train_step(state, batch, **self._asdict(), microbatch_size=microbatch_size, axis_name=axis_name)
+
+
+def make_recipe(
+  config: TrainConfig, num_steps: int, seed: Any = None, hyper: optim.Hyperparameters | None = None
+) -> Recipe:
+  """Makes the recipe of a run, or, within a compiled program, of a member of a population.
+
+  Args:
+    config: the run's config.
+    num_steps: number of updates of the run.
+    seed: the seed, where it is an array; None for that of the config.
+    hyper: hyper-parameters that are arrays; None for those of the config.
+
+  Raises:
+    UsageError: a field names something that is not there, or that does not fit.
+  """
+  loss = metrics.cross_entropy
+  if config.label_smoothing:
+    loss = functools.partial(metrics.smoothed_cross_entropy, smoothing=config.label_smoothing)
+  return Recipe(
+    model=config.make_model(),
+    optimizer=optim.make_optimizer(config, num_steps, hyper),
+    loss=loss,
+    augment=augment_lib.make_augment(config.augment),
+    rng=jax.random.key(config.seed if seed is None else seed),
+    ema_decay=config.ema_decay,
+  )
+
+
+def describe_loss(config: TrainConfig) -> str:
+  """What the training loss of a config is, for records and pages."""
+  return 'cross-entropy' + (f' with label smoothing {config.label_smoothing:g}' if config.label_smoothing else '')
+
+
+def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
+  """Tries out a config without computing anything, before any of its files is written.
+
+  Raises:
+    UsageError: the config does not fit the data, or a model, optimizer or augmentation that it names fails.
+  """
+  for name, split in (('batch_size', dataset.train), ('eval_batch_size', dataset.test)):
+    if getattr(config, name) > len(split.label):
+      raise errors.UsageError(
+        f'config.{name}={getattr(config, name)} is more than the {len(split.label)} images there are: make it smaller.'
+      )
+  recipe = make_recipe(config, num_steps=2)
+  if config.microbatch_size and takes_train(recipe.model):
+    raise errors.UsageError(
+      f'config.microbatch_size={config.microbatch_size} is not possible: the model {config.model} does something else '
+      'in training, such as batch normalization, and needs the whole batch at once; set it to 0.'
+    )
+  size = 32
+  batch = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.BATCH.items()}
+  try:
+    state = jax.eval_shape(recipe.init_state)
+    logits = jax.eval_shape(functools.partial(step.apply_model, recipe.model), state.variables, batch['image'])
+    jax.eval_shape(recipe.train_step, state, batch)
+  except errors.DigitsError:
+    raise
+  except Exception as error:  # Whatever somebody's model, optimizer or augmentation raises.
+    where = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(where) if 'site-packages' not in frame.filename), where[-1])
+    raise errors.UsageError(
+      f'The model {config.model} cannot be trained by this config: {type(error).__name__} in {place.filename}, line '
+      f'{place.lineno}: {errors.first_line(error)}.'
+    ) from error
+  if logits.shape != (size, arrays.NUM_CLASSES):
+    raise errors.UsageError(
+      f'The model {config.model} maps {size} images to an array {list(logits.shape)}: it must give '
+      f'[{size}, {arrays.NUM_CLASSES}], a logit for each image and class.'
+    )
