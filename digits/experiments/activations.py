@@ -44,8 +44,8 @@ def make_probe(model):
     model: an unbound `nn.Module` with layers of `kernel` parameters.
 
   Returns:
-    A pure function `(variables, batch) -> dict of float32[]`: for each layer `gradient/LAYER`, the norm of the gradient of
-    the mean loss with respect to its kernel over the square root of the number of its elements; and for each hidden
+    A pure function `(variables, batch) -> dict of float32[]`: for each layer `gradient/LAYER`, the norm of the gradient
+    of the mean loss with respect to its kernel over the square root of the number of its elements; and for each hidden
     layer `zeros/LAYER`, the share of its activations that are zero over the batch.
   """
 

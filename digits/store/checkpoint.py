@@ -78,8 +78,9 @@ def load(directory: str | pathlib.Path, step: int, template: PyTree, *, partial:
     saved = {name: shape for name, shape in record['shapes'].items() if name in wanted or not partial}
     if saved != wanted:
       raise errors.UsageError(f'{path} holds another model than the config describes ({_difference(saved, wanted)}).')
-    loading = ocp.options.PyTreeOptions.Loading(partial_load=partial)
-    with ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=loading)):
+    context = ocp.Context()
+    context.pytree.loading.partial_load = partial
+    with context:
       state = ocp.load(path, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like))
     _check_arrays(state, record['sha256'])
   except errors.UsageError:
