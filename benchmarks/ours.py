@@ -14,8 +14,8 @@ from benchmarks import protocol
 import digits
 from digits.runtime import devices
 from digits.train import compiled
-from digits.train import loop
 from digits.train import population
+from digits.train.recipe import make_recipe
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -33,26 +33,23 @@ class Trainer:
     self.config = digits.load_config(_CONFIGS / f'{model}.py', **overrides)
     self.model = self.config.make_model()
     self.num_steps = -(-len(split.label) // self.config.batch_size)
-    optimizer = loop.make_optimizer(self.config, loop.make_schedule(self.config, self.num_steps))
-    init = functools.partial(compiled.init_carry, model=self.model, optimizer=optimizer)
+    recipe = make_recipe(self.config, self.num_steps)
     self.mesh = compiled.make_mesh(self.model, self.config.batch_size)
     jit = functools.partial(jax.jit, out_shardings=devices.everywhere(self.mesh))
-    self._carry = jit(init, compiler_options=devices.compiler_options())(jax.random.key(self.config.seed))
-    self._training = compiled.InMemory(
-      self.config, split, self._carry, self.mesh, model=self.model, optimizer=optimizer
-    )
+    carry = jit(lambda: compiled.init_carry(recipe), compiler_options=devices.compiler_options())()
+    self._training = compiled.InMemory(self.config, split, carry, self.mesh, recipe)
     self._epoch = 0
 
   @property
-  def params(self):
-    """The parameters of now."""
-    return self._carry.state.params
+  def variables(self):
+    """The variables of now."""
+    return self._training.carry.state.variables
 
   def train_epoch(self, num_steps=None):
     """Trains for an epoch, or its first `num_steps`, and waits for the device."""
     start = self._epoch * self.num_steps
-    self._carry = self._training.advance(self._carry, start, start + (num_steps or self.num_steps))
-    jax.block_until_ready(self._carry)
+    self._training.advance(start, start + (num_steps or self.num_steps))
+    jax.block_until_ready(self._training.carry)
     self._epoch += num_steps is None
 
 
@@ -87,12 +84,12 @@ class Peer:
       config = digits.load_config(_CONFIGS / f'{model}.py')
       module, blank = config.make_model(), np.zeros((1, 28, 28, 1), np.float32)
       mesh = compiled.make_mesh(module, config.batch_size)
-      params = jax.device_get(module.init(jax.random.key(config.seed), blank)['params'])
-      self._models[model] = module, devices.replicate(params, mesh), mesh
-    module, params, mesh = self._models[model]
+      variables = jax.device_get(module.init(jax.random.key(config.seed), blank))
+      self._models[model] = module, devices.replicate(variables, mesh), mesh
+    module, variables, mesh = self._models[model]
     start = time.perf_counter()
     for _ in range(passes):
-      digits.evaluate_split(params, self._dataset.test, model=module, batch_size=batch_size, mesh=mesh)
+      digits.evaluate_split(variables, self._dataset.test, model=module, batch_size=batch_size, mesh=mesh)
     yield {'seconds': (time.perf_counter() - start) / passes}
 
   def matmul(self, size):
@@ -116,7 +113,7 @@ class Peer:
     trainer = Trainer(model, self._dataset.train, seed=seed, epochs=epochs)
     for epoch in range(epochs):
       trainer.train_epoch()
-      scores = digits.evaluate_split(trainer.params, self._dataset.test, model=trainer.model, mesh=trainer.mesh)
+      scores = digits.evaluate_split(trainer.variables, self._dataset.test, model=trainer.model, mesh=trainer.mesh)
       yield {'epoch': epoch + 1, 'accuracy': scores['accuracy']}
       if scores['accuracy'] >= accuracy:
         return

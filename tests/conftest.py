@@ -166,8 +166,7 @@ def quick_run(mnist):
   config = config_lib.load_config(ROOT / 'configs' / 'mlp.py', epochs=2)
   model, num_examples, batch_size = config.make_model(), len(mnist.train.label), 128
   num_steps = config.epochs * -(-num_examples // batch_size)
-  schedule = digits.make_schedule('onecycle', config.learning_rate, num_steps=num_steps, warmup_steps=num_steps // 5)
-  optimizer = digits.make_optimizer(schedule, momentum=config.momentum, nesterov=config.nesterov)
+  optimizer = digits.make_optimizer(config, num_steps)
   state = digits.init_state(jax.random.key(0), model=model, optimizer=optimizer)
   step = functools.partial(digits.train_step, model=model, optimizer=optimizer)
 
@@ -177,4 +176,4 @@ def quick_run(mnist):
 
   for epoch in range(config.epochs):
     state = run_epoch(state, mnist.train, digits.shuffled_order(0, epoch, num_examples, batch_size))
-  return digits.Run(config, model, jax.device_get(state.params), step=num_steps, history=[], finished=True)
+  return digits.Run(config, model, jax.device_get(state.variables), step=num_steps, history=[], finished=True)

@@ -16,9 +16,10 @@ import pytest
 from benchmarks import protocol
 from benchmarks import run
 from benchmarks import summary
+import digits
 from digits import config as config_lib
 from digits import models
-from digits.train import loop
+from digits.train import optim
 from digits.train import step as step_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -181,10 +182,10 @@ def _batch():
 def _step_of_ours(name, recipe):
   """Parameters, logits, and parameters after a step at learning rate 0.1."""
   config = config_lib.from_dict(recipe)
-  model, optimizer = config.make_model(), loop.make_optimizer(config, 0.1)
+  model, optimizer = config.make_model(), digits.make_optimizer(config, num_steps=50)
   state = step_lib.init_state(jax.random.key(0), model=model, optimizer=optimizer)
   image, label = _batch()
-  logits = step_lib.apply_model(model, state.params, image)
+  logits = step_lib.apply_model(model, state.variables, image)
   batch = {'image': jnp.asarray(image), 'label': jnp.asarray(label), 'mask': jnp.ones(len(label))}
   after, _ = step_lib.train_step(state, batch, model=model, optimizer=optimizer)
   return jax.device_get((state.params, logits, after.params))
@@ -252,7 +253,7 @@ def test_pytorch_has_our_schedule_and_initial_scale(torch):
   from benchmarks import pytorch
 
   recipe = _recipe('cnn')
-  schedule = loop.make_schedule(config_lib.from_dict(recipe | {'epochs': 1}), 50)
+  schedule = optim.schedule_of(config_lib.from_dict(recipe | {'epochs': 1}), 50)
   for step in (0, 3, 10, 30, 49):
     assert pytorch.one_cycle(step, 50, recipe) == pytest.approx(float(schedule(step)), rel=1e-5, abs=1e-8)
   torch.manual_seed(0)
@@ -332,7 +333,7 @@ np.savez('out.npz', *model.get_weights(), logits=logits, rates=rates)
   subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=_ENV, check=True, capture_output=True)
   out = np.load(tmp_path / 'out.npz')
   np.testing.assert_allclose(out['logits'], logits, atol=2e-5)
-  schedule = loop.make_schedule(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
+  schedule = optim.schedule_of(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
   np.testing.assert_allclose(out['rates'], [schedule(step) for step in (0, 3, 10, 30, 49)], rtol=1e-5, atol=1e-7)
   for i, array in enumerate(_to_keras(after)):
     np.testing.assert_allclose(out[f'arr_{i}'], array, atol=3e-5)

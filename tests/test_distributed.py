@@ -7,10 +7,10 @@ import time
 import conftest
 import pytest
 
+import digits
 from digits import config as config_lib
 from digits import errors
 from digits.runtime import distributed
-from digits.train import loop
 
 _EPOCHS = 20
 
@@ -125,8 +125,8 @@ def test_two_processes_stream_lose_one_and_go_on_as_one(tiny_config, subprocess_
   assert 'Traceback' not in message
   assert not (workdir / 'results.json').exists()
 
-  results = loop.run(config, workdir)
-  straight = loop.run(config, tmp_path / 'straight')
+  results = digits.run(config, workdir)
+  straight = digits.run(config, tmp_path / 'straight')
   assert results['test']['examples'] == straight['test']['examples']
   assert results['valid']['loss'] == pytest.approx(straight['valid']['loss'], rel=1e-3)
   steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').read_text().splitlines()]

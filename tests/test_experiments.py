@@ -9,11 +9,11 @@ from ml_collections import config_flags
 import numpy as np
 import pytest
 
+import digits
 from digits import config as config_lib
 from digits import errors
 from digits.commands import cli
 from digits.experiments import activations
-from digits.experiments import compare
 from digits.experiments import sweep
 from digits.report import page
 from digits.train import population
@@ -61,11 +61,11 @@ def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
   with monkeypatch.context() as interrupted:
     interrupted.setattr(page, 'write_report', fail)
     with pytest.raises(errors.DigitsError, match='stopped here'):
-      compare.run(config, tmp_path)
+      digits.run(config, tmp_path)
   assert sum(trained) == 6
   assert not (tmp_path / 'results.json').exists()
 
-  results = compare.run(config, tmp_path)
+  results = digits.run(config, tmp_path)
   assert sum(trained) == 6  # Finished runs are not repeated.
   assert list(results['models']) == ['softmax', 'mlp', 'cnn']
   assert results == json.loads((tmp_path / 'results.json').read_text())
@@ -87,14 +87,14 @@ def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
 
 def test_activation_study(tiny_experiment, tmp_path, capsys):
   shipped = tiny_experiment('activations')
-  recipes = {name: shipped.recipes[name] for name in ('cnn-relu', 'cnn-tanh')}
-  results = activations.run(tiny_experiment('activations', recipes=recipes, num_seeds=1), tmp_path)
+  recipes = {name: shipped.recipes[name] for name in ('cnn_relu', 'cnn_tanh')}
+  results = digits.run(tiny_experiment('activations', recipes=recipes, num_seeds=1), tmp_path)
   assert results == json.loads((tmp_path / 'results.json').read_text())
-  probe = results['recipes']['cnn-relu']['probe'][0]
+  probe = results['recipes']['cnn_relu']['probe'][0]
   assert [record['step'] for record in probe] == [0, 8]
   assert {'gradient/conv1', 'gradient/logits', 'zeros/conv1', 'zeros/hidden'} <= probe[0].keys()
   assert 0 < probe[0]['zeros/conv1'] < 1
-  assert results['recipes']['cnn-tanh']['probe'][0][0]['zeros/hidden'] == 0
+  assert results['recipes']['cnn_tanh']['probe'][0][0]['zeros/hidden'] == 0
   claims = {(finding['model'], finding['claim']) for finding in results['findings']}
   assert len(claims) == 4
   assert {path.suffix for path in (tmp_path / 'figures').iterdir()} == {'.png', '.svg'}
@@ -142,11 +142,11 @@ def test_grid_sweep_resumes_and_never_scores_the_test_split(tiny_experiment, tmp
 
   monkeypatch.setattr(population, 'train_population', counted)
   with pytest.raises(errors.DigitsError, match='Stopped'):
-    sweep.run(config, tmp_path)
+    digits.run(config, tmp_path)
   assert len((tmp_path / 'trials.jsonl').read_text().splitlines()) == 4
   (tmp_path / 'again').touch()
   trained.clear()
-  results = sweep.run(config, tmp_path)
+  results = digits.run(config, tmp_path)
   assert len(trained) == 4
   assert len(results['trials']) == 4
   losses = [trial['valid']['loss'] for trial in results['trials']]

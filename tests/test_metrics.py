@@ -21,8 +21,8 @@ def test_literal_values():
 
 
 def test_padding_has_no_gradient():
-  mask = jnp.array([1.0, 0.0])
-  grad = jax.grad(lambda logits: metrics.masked_cross_entropy(logits, jnp.array([0, 1]), mask))(jnp.ones((2, 3)))
+  batch = {'label': jnp.array([0, 1]), 'mask': jnp.array([1.0, 0.0])}
+  grad = jax.grad(lambda logits: metrics.Metrics.from_logits(logits, batch).loss)(jnp.ones((2, 3)))
   np.testing.assert_allclose(grad, [[-2 / 3, 1 / 3, 1 / 3], [0, 0, 0]], rtol=1e-6)
 
 

@@ -28,11 +28,20 @@ def test_schedules(name, warmup, expected):
 
 @pytest.mark.parametrize('nesterov', [False, True])
 @pytest.mark.parametrize('clip_norm', [0.0, 0.5])
-def test_sgd_against_numpy(nesterov, clip_norm):
+def test_sgd_against_numpy(tiny_config, nesterov, clip_norm):
   rng = np.random.default_rng(0)
   kernel, bias = rng.standard_normal((3, 2)), rng.standard_normal(2)
   params = {'kernel': jnp.asarray(kernel, jnp.float32), 'bias': jnp.asarray(bias, jnp.float32)}
-  optimizer = optim.make_optimizer(lambda step: 0.1 / (step + 1), 0.9, nesterov, 0.01, clip_norm)
+  config = tiny_config(
+    'mlp',
+    learning_rate=0.1,
+    schedule='cosine',
+    warmup_fraction=0.0,
+    nesterov=nesterov,
+    weight_decay=0.01,
+    clip_norm=clip_norm,
+  )
+  optimizer = optim.make_optimizer(config, num_steps=4)
   state = optimizer.init(params)
   velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
   for step in range(4):
@@ -47,6 +56,7 @@ def test_sgd_against_numpy(nesterov, clip_norm):
     grads[0] = grads[0] + 0.01 * kernel
     velocity = [0.9 * v + grad for v, grad in zip(velocity, grads, strict=True)]
     moves = [0.9 * v + grad if nesterov else v for v, grad in zip(velocity, grads, strict=True)]
-    kernel, bias = kernel - 0.1 / (step + 1) * moves[0], bias - 0.1 / (step + 1) * moves[1]
+    rate = 0.1 * (1 + np.cos(np.pi * step / 4)) / 2
+    kernel, bias = kernel - rate * moves[0], bias - rate * moves[1]
   np.testing.assert_allclose(params['kernel'], kernel, rtol=1e-5)
   np.testing.assert_allclose(params['bias'], bias, rtol=1e-5)

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+import digits
 from digits import data
 from digits import errors
 from digits.runtime import progress
-from digits.train import loop
 from digits.train import population
 from digits.train import runs
 
@@ -28,7 +28,7 @@ def test_members_equal_their_single_runs(tiny_config, dataset, tmp_path, name, m
   for i, (config, member) in enumerate(zip(configs, members, strict=True)):
     single, together = tmp_path / f'single{i}', tmp_path / f'together{i}'
     results = population.write_member(member, together, dataset)
-    expected = loop.run(config, single)
+    expected = digits.run(config, single)
     for split in ('valid', 'test'):
       assert results[split] == pytest.approx(expected[split], rel=1e-3)
     assert results['step'] == expected['step']
@@ -51,7 +51,7 @@ def test_a_written_member_is_a_finished_run(tiny_config, dataset, tmp_path):
   config = tiny_config('softmax')
   (member,) = population.train_population([config], dataset)
   results = population.write_member(member, tmp_path, dataset)
-  assert loop.run(config, tmp_path) == results
+  assert digits.run(config, tmp_path) == results
 
 
 def test_half_a_checkpoint_of_a_killed_process_is_written_again(tiny_config, dataset, tmp_path):

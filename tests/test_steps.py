@@ -5,12 +5,13 @@ import jax
 import numpy as np
 import pytest
 
+import digits
 from digits import data
 from digits import errors
 from digits import models
 from digits.runtime import devices
 from digits.train import compiled
-from digits.train import loop
+from digits.train.recipe import make_recipe
 
 
 def _split(num_examples=256):
@@ -20,47 +21,45 @@ def _split(num_examples=256):
 
 
 def _training(config, split, num_devices):
-  """The carry of a run that has done nothing, and its training."""
+  """The training of a run that has done nothing, and its mesh."""
   mesh = devices.make_data_mesh(config.batch_size, num_devices)
-  model = config.make_model()
-  optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
-  init = functools.partial(compiled.init_carry, model=model, optimizer=optimizer)
-  carry = jax.jit(init, out_shardings=devices.everywhere(mesh))(jax.random.key(0))
-  return carry, compiled.InMemory(config, split, carry, mesh, model=model, optimizer=optimizer), mesh
+  recipe = make_recipe(config, num_steps=config.epochs * 8)
+  carry = jax.jit(lambda: compiled.init_carry(recipe), out_shardings=devices.everywhere(mesh))()
+  return compiled.InMemory(config, split, carry, mesh, recipe), mesh
 
 
 @pytest.mark.parametrize('name', ['mlp', 'cnn'])
 def test_eight_devices_lose_as_much_as_one_over_fifty_steps(tiny_config, name):
   config, split, losses = tiny_config(name, epochs=10, learning_rate=0.1), _split(), {}
   for num_devices in (1, 8):
-    carry, training, _ = _training(config, split, num_devices)
+    training, _ = _training(config, split, num_devices)
     losses[num_devices] = []
     for step in range(50):
-      before = float(carry.window.loss)
-      carry = training.advance(carry, step, step + 1)
-      losses[num_devices].append(float(carry.window.loss) - before)
-    assert int(carry.state.step) == 50
-    assert float(carry.window.count) == 6 * 256 + 2 * 32
+      before = float(training.carry.window.loss)
+      training.advance(step, step + 1)
+      losses[num_devices].append(float(training.carry.window.loss) - before)
+    assert int(training.carry.state.step) == 50
+    assert float(training.carry.window.count) == 6 * 256 + 2 * 32
   np.testing.assert_allclose(losses[8], losses[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['softmax', 'mlp', 'cnn'])
 def test_a_sharded_step_reduces_all_gradients_at_once_and_moves_nothing_else(tiny_config, name):
   config = tiny_config(name)
-  carry, _, mesh = _training(config, _split(), 8)
-  optimizer = loop.make_optimizer(config, loop.make_schedule(config, 8))
+  training, mesh = _training(config, _split(), 8)
+  update = functools.partial(make_recipe(config, num_steps=24).train_step, axis_name='data')
   order = devices.spread(np.zeros((8, 32), np.int32), mesh, axis=1)
   step = devices.jit_over_data(
-    functools.partial(compiled.run_step, model=config.make_model(), optimizer=optimizer, axis_name='data'),
+    functools.partial(compiled.run_step, update=update),
     mesh,
     (devices.WHOLE, devices.WHOLE, devices.by_data(axis=1), devices.WHOLE),
   )
-  program = step.lower(carry, devices.replicate(_split(), mesh), order, np.int32(0)).compile().as_text()
+  program = step.lower(training.carry, devices.replicate(_split(), mesh), order, np.int32(0)).compile().as_text()
   collectives = re.findall(r'= (.*?) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)\(', program)
   assert {kind for _, kind in collectives} == {'all-reduce'}
   # Scalars, such as the number of images, may go before; the gradients go together.
   (gradients,) = (shapes for shapes, _ in collectives if re.search(r'\[\d', shapes))
-  assert len(re.findall(r'f32\[\d', gradients)) == len(jax.tree.leaves(carry.state.params))
+  assert len(re.findall(r'f32\[\d', gradients)) == len(jax.tree.leaves(training.carry.state.params))
 
 
 @pytest.mark.parametrize('num_devices', [1, 2, 3, 8])
@@ -69,10 +68,10 @@ def test_evaluation_counts_every_example_once_on_any_number_of_devices(tiny_conf
   config, split = tiny_config('softmax'), _split(100)
   mesh = devices.make_data_mesh(24, num_devices)
   model = config.make_model()
-  params = model.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))['params']
-  expected = loop.evaluate_split(params, split, model=model, batch_size=100)
-  params = devices.replicate(jax.device_get(params), mesh)
-  scores = loop.evaluate_split(params, split, model=model, batch_size=batch_size, mesh=mesh)
+  variables = model.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
+  expected = digits.evaluate_split(variables, split, model=model, batch_size=100)
+  variables = devices.replicate(jax.device_get(variables), mesh)
+  scores = digits.evaluate_split(variables, split, model=model, batch_size=batch_size, mesh=mesh)
   assert scores == pytest.approx(expected, rel=1e-6)
   assert scores['examples'] == 100
 
@@ -129,29 +128,29 @@ def test_what_goes_through_a_model_at_once_on_a_cpu(model, convolution, microbat
 
 def test_wrong_mesh_writes_nothing(tiny_config, tmp_path):
   with pytest.raises(errors.UsageError, match=r'config.mesh.data=64'):
-    loop.run(tiny_config('softmax', mesh={'data': 64}), tmp_path / 'run')
+    digits.run(tiny_config('softmax', mesh={'data': 64}), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
 def test_a_run_goes_on_with_another_number_of_devices(tiny_config, tmp_path, interrupt_at):
-  straight = loop.run(tiny_config('mlp', mesh={'data': 1}), tmp_path / 'straight')
+  straight = digits.run(tiny_config('mlp', mesh={'data': 1}), tmp_path / 'straight')
   for step, num_devices in ((5, 4), (14, 1)):
     interrupt_at(step)
     with pytest.raises(errors.DigitsError, match='Stopped and saved at step'):
-      loop.run(tiny_config('mlp', mesh={'data': num_devices}), tmp_path / 'moved')
-  results = loop.run(tiny_config('mlp', mesh={'data': 2}), tmp_path / 'moved')
+      digits.run(tiny_config('mlp', mesh={'data': num_devices}), tmp_path / 'moved')
+  results = digits.run(tiny_config('mlp', mesh={'data': 2}), tmp_path / 'moved')
   assert results['test'] == pytest.approx(straight['test'], rel=1e-4)
 
 
 @pytest.mark.parametrize(('num_workers', 'stops'), [(0, (3, 13)), (1, (13,))])
 def test_streaming_equals_in_memory_and_resumes(tiny_config, tmp_path, interrupt_at, num_workers, stops):
-  in_memory = loop.run(tiny_config('mlp', step_loop='host'), tmp_path / 'memory')
+  in_memory = digits.run(tiny_config('mlp', step_loop='host'), tmp_path / 'memory')
   config = tiny_config('mlp', step_loop='host', loader='grain', loader_workers=num_workers)
   for step in stops:
     interrupt_at(step)
     with pytest.raises(errors.DigitsError, match='Stopped and saved at step'):
-      loop.run(config, tmp_path / 'streamed')
-  assert loop.run(config, tmp_path / 'streamed')['test'] == in_memory['test']
+      digits.run(config, tmp_path / 'streamed')
+  assert digits.run(config, tmp_path / 'streamed')['test'] == in_memory['test']
 
 
 def test_every_process_streams_its_own_rows(tiny_config, prepared_data_dir):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import functools
 import math
 import pathlib
 import threading
@@ -252,9 +251,13 @@ def needed_step(record: dict[str, Any]) -> int | None:
 
 def load_history(config: TrainConfig, workdir: pathlib.Path) -> list[records.Record]:
   """The records that the newest good checkpoint of a run holds."""
-  carry = jax.eval_shape(functools.partial(compiled.init_carry, make_recipe(config, num_steps=1)))
-  newest = checkpoint.load_newest(workdir / 'checkpoints', carry)
+  newest = checkpoint.load_newest(workdir / 'checkpoints', carry_template(config))
   return newest.record['history'] if newest else []
+
+
+def carry_template(config: TrainConfig) -> compiled.Carry:
+  """The form of what a run's checkpoints hold, of `jax.ShapeDtypeStruct`."""
+  return jax.eval_shape(lambda: compiled.init_carry(make_recipe(config, num_steps=1)))
 
 
 def _load_newest(config: TrainConfig, workdir: pathlib.Path, carry: compiled.Carry) -> checkpoint.Checkpoint | None:
