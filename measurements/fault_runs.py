@@ -27,6 +27,7 @@ from digits.commands import cli
 from digits.data import dataset
 from digits.data import tfds_backend  # noqa: F401
 from digits.data.mnist import builder
+from digits.experiments import runner
 from digits.handwriting import predict  # noqa: F401
 from digits.store import checkpoint
 from digits.store import results as results_lib
@@ -185,11 +186,11 @@ def _mark_phases(phases):
 
   mark(data, 'load_dataset', 'prepare data')
   mark(dataset, '_write_cache', 'write cache')
-  mark(loop, '_train', 'train')
+  mark(loop, 'train', 'train')
   mark(compiled.InMemory, '__init__', 'compile')
   mark(loop, 'evaluate_split', 'evaluate')
   mark(checkpoint.Checkpoints, 'save', 'save checkpoint')
-  mark(results_lib, 'write_results', 'write results')
+  mark(runner, 'write_results', 'write results')
 
 
 class World:
@@ -264,16 +265,16 @@ class World:
 
     return Process(run, trial, self.phases, strike)
 
-  def command(self, trial, module, *arguments):
-    """Runs `python -m digits.MODULE` in a fork to its end."""
+  def command(self, trial, name, *arguments):
+    """Runs `python -m digits COMMAND` in a fork to its end."""
 
     def run():
       os.environ['TFDS_DATA_DIR'] = str(trial / 'data')
       os.chdir(trial)
       if self.plant:
         self.plant()
-      sys.argv = [module, *arguments]
-      runpy.run_module(f'digits.{module}', run_name='__main__')
+      sys.argv = ['digits', name, *arguments]
+      runpy.run_module('digits', run_name='__main__')
 
     process = Process(run, trial, self.phases)
     process.wait()
