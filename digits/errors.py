@@ -2,7 +2,7 @@
 
 
 class DigitsError(Exception):
-  """Something failed for a reason outside the code; the message is one sentence naming thing and mend."""
+  """Something failed for a reason outside the code; the message is one sentence that says what, and how to fix it."""
 
   exit_code = 1
 
@@ -21,6 +21,6 @@ class UsageError(DigitsError):
   exit_code = 2
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
   """The first line of another library's error, without its full stop, to go into a sentence of ours."""
   return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:200]

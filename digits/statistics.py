@@ -1,10 +1,16 @@
 """The statistics of a comparison, as pure functions of NumPy arrays.
 
-Throughout, S counts seeds, N examples and C classes; probabilities and accuracies are fractions, losses are nats.
+Probabilities and accuracies are fractions, losses are in nats.
 """
 
+from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import Num
 import numpy as np
 from scipy import optimize
 from scipy import special
@@ -25,11 +31,8 @@ _LOG_TEMPERATURE_BOUNDS = (np.log(0.01), np.log(100.0))
 # Scores of one model.
 
 
-def spread(per_seed):
+def spread(per_seed: Sequence[float] | Num[np.ndarray, ' seeds']) -> dict[str, Any]:
   """Summarises one number that was measured for every seed.
-
-  Args:
-    per_seed: float[S], S >= 1.
 
   Returns:
     dict of mean; std, the sample standard deviation, None for a single seed; n; and per_seed, a list.
@@ -43,72 +46,56 @@ def spread(per_seed):
   }
 
 
-def is_correct(logits, labels):
-  """Whether the largest logit is that of the label, bool[..., N]; of equal logits the first counts."""
+def is_correct(
+  logits: Float[np.ndarray, '*seeds examples classes'], labels: Int[np.ndarray, ' examples']
+) -> Bool[np.ndarray, '*seeds examples']:
+  """Whether the largest logit is that of the label; of equal logits the first counts."""
   return np.argmax(logits, axis=-1) == labels
 
 
-def cross_entropy(logits, labels):
-  """The loss of every example.
-
-  Args:
-    logits: float[..., N, C].
-    labels: int[N].
-
-  Returns:
-    float64[..., N], nats.
-  """
+def cross_entropy(
+  logits: Float[np.ndarray, '*seeds examples classes'], labels: Int[np.ndarray, ' examples']
+) -> Float[np.ndarray, '*seeds examples']:
+  """The loss of every example, in nats and float64."""
   log_probs = special.log_softmax(np.asarray(logits, np.float64), axis=-1)
   index = np.broadcast_to(labels, log_probs.shape[:-1])[..., None]
   return -np.take_along_axis(log_probs, index, axis=-1)[..., 0]
 
 
-def probabilities(logits):
-  """The softmax of logits float[..., C], in float64."""
+def probabilities(logits: Float[np.ndarray, '*examples classes']) -> Float[np.ndarray, '*examples classes']:
+  """The softmax of logits, in float64."""
   return special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
-def confusion_matrix(predictions, labels, num_classes):
-  """Counts answers.
-
-  Args:
-    predictions: int[N].
-    labels: int[N].
-    num_classes: C.
-
-  Returns:
-    int64[C, C]: row by label, column by answer.
-  """
+def confusion_matrix(
+  predictions: Int[np.ndarray, ' examples'], labels: Int[np.ndarray, ' examples'], num_classes: int
+) -> Int[np.ndarray, 'classes classes']:
+  """Counts answers, with a row for each label and a column for each answer."""
   pairs = np.asarray(labels, np.int64) * num_classes + predictions
   return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def per_class_accuracy(correct, labels, num_classes):
-  """The accuracy among the examples of each class.
-
-  Args:
-    correct: bool[..., N].
-    labels: int[N].
-    num_classes: C.
-
-  Returns:
-    float64[..., C], NaN for a class without examples.
-  """
+def per_class_accuracy(
+  correct: Bool[np.ndarray, '*seeds examples'], labels: Int[np.ndarray, ' examples'], num_classes: int
+) -> Float[np.ndarray, '*seeds classes']:
+  """The accuracy among the examples of each class, NaN for a class without examples."""
   members = np.equal.outer(labels, np.arange(num_classes))  # [N, C]
   counts = members.sum(0)
   return np.where(counts, correct @ members.astype(np.float64) / np.maximum(counts, 1), np.nan)
 
 
-def wilson_interval(fraction, count, confidence=0.95):
+def wilson_interval(
+  fraction: float | Float[np.ndarray, '*n'], count: float | Num[np.ndarray, '*n'], confidence: float = 0.95
+) -> tuple[Any, Any]:
   """The interval of a proportion by the score test (Wilson 1927).
 
   Args:
-    fraction: float[...], of successes.
-    count: float[...], trials, more than 0; need not be whole, for an effective number of trials.
-    confidence: of the interval.
+    fraction: share of successes.
+    count: number of trials, more than 0; it need not be whole, for an effective number of trials.
+    confidence: confidence of the interval.
 
   Returns:
-    low and high, float64[...].
+    The low and the high end, of the shape of `fraction`.
   """
   z = stats.norm.ppf((1 + confidence) / 2)
   centre = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
@@ -119,7 +106,14 @@ def wilson_interval(fraction, count, confidence=0.95):
 # Pairs of models.
 
 
-def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_resamples=NUM_RESAMPLES):
+def bootstrap_difference(
+  correct_a: Bool[np.ndarray, 'seeds_a examples'],
+  correct_b: Bool[np.ndarray, 'seeds_b examples'],
+  *,
+  seed: int,
+  confidence: float = 0.95,
+  num_resamples: int = NUM_RESAMPLES,
+) -> tuple[float, float, float]:
   """The difference in accuracy of two models on the same examples, with its paired bootstrap interval.
 
   The resampled unit is the example: what is asked is what another test set of this kind would have said of these
@@ -129,11 +123,11 @@ def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_res
   `scipy.stats.bootstrap`, hundreds of times faster.
 
   Args:
-    correct_a: bool[S_a, N].
-    correct_b: bool[S_b, N], on the same examples; the seeds need not be the same.
-    seed: of the resampling.
-    confidence: of the interval.
-    num_resamples: how many.
+    correct_a: which answers of one model are correct.
+    correct_b: which of the other are, on the same examples; the seeds need not be the same.
+    seed: seed of the resampling.
+    confidence: confidence of the interval.
+    num_resamples: number of resamples.
 
   Returns:
     The accuracy of b less that of a, and the interval's low and high ends.
@@ -148,15 +142,11 @@ def bootstrap_difference(correct_a, correct_b, *, seed, confidence=0.95, num_res
   return float(counts @ values / n), float(low), float(high)
 
 
-def mcnemar_test(correct_a, correct_b):
+def mcnemar_test(correct_a: Bool[np.ndarray, ' examples'], correct_b: Bool[np.ndarray, ' examples']) -> float:
   """Tests exactly whether two classifiers err equally often on the same examples (McNemar 1947).
 
-  Only examples that one of them answers rightly and the other wrongly tell; if the two are equally good, either kind
+  Only examples that exactly one of them answers correctly count; if the two are equally good, either kind
   is as likely as the other.
-
-  Args:
-    correct_a: bool[N].
-    correct_b: bool[N].
 
   Returns:
     The two-sided p-value; 1 where the two are right on the same examples.
@@ -165,18 +155,12 @@ def mcnemar_test(correct_a, correct_b):
   return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def combine_p_values(p_values):
+def combine_p_values(p_values: Sequence[float]) -> float:
   """One p-value of several that depend on each other in an unknown way.
 
   The k-th smallest of n p-values times n / k is a p-value whatever their dependence (Rueger 1978; see Vovk and Wang
   2020, Biometrika 107, arXiv:1212.4966). Here k is half of n, rounded up: the result is small when at least half of
   the tests say so, and one lucky seed does not decide. Of one p-value it is that p-value.
-
-  Args:
-    p_values: float[n], n >= 1.
-
-  Returns:
-    float, at most 1.
   """
   n = len(p_values)
   k = (n + 1) // 2
@@ -190,26 +174,25 @@ class Reliability(NamedTuple):
   """Confidence against accuracy, by bins of equal width over [0, 1].
 
   Attributes:
-    count: int64[bins], answers in the bin.
-    confidence: float64[bins], mean in the bin; NaN in an empty one.
-    accuracy: float64[bins]; NaN in an empty one.
+    count: number of answers in the bin.
+    confidence: mean confidence in the bin; NaN in an empty one.
+    accuracy: accuracy in the bin; NaN in an empty one.
   """
 
-  count: np.ndarray
-  confidence: np.ndarray
-  accuracy: np.ndarray
+  count: Int[np.ndarray, ' bins']
+  confidence: Float[np.ndarray, ' bins']
+  accuracy: Float[np.ndarray, ' bins']
 
 
-def reliability(confidence, correct, num_bins=NUM_BINS):
+def reliability(
+  confidence: Float[np.ndarray, ' examples'], correct: Bool[np.ndarray, ' examples'], num_bins: int = NUM_BINS
+) -> Reliability:
   """Sorts answers into bins by their confidence.
 
   Args:
-    confidence: float[N] in [0, 1], the probability given to the answer.
-    correct: bool[N].
-    num_bins: bins; the i-th holds confidences in (i / num_bins, (i + 1) / num_bins], the first also 0.
-
-  Returns:
-    A `Reliability`.
+    confidence: the probability given to the answer, in [0, 1].
+    correct: whether the answer is correct.
+    num_bins: number of bins; the i-th holds confidences in (i / num_bins, (i + 1) / num_bins], the first also 0.
   """
   index = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
   count = np.bincount(index, minlength=num_bins)
@@ -217,34 +200,24 @@ def reliability(confidence, correct, num_bins=NUM_BINS):
   return Reliability(count, *(np.where(count, total / np.maximum(count, 1), np.nan) for total in sums))
 
 
-def expected_calibration_error(confidence, correct, num_bins=NUM_BINS):
+def expected_calibration_error(
+  confidence: Float[np.ndarray, ' examples'], correct: Bool[np.ndarray, ' examples'], num_bins: int = NUM_BINS
+) -> float:
   """The mean distance of accuracy from confidence over bins of equal width, weighted by their answers.
 
-  Guo, Pleiss, Sun and Weinberger 2017, arXiv:1706.04599.
-
-  Args:
-    confidence: float[N] in [0, 1].
-    correct: bool[N].
-    num_bins: bins over [0, 1].
-
-  Returns:
-    A fraction in [0, 1].
+  Guo, Pleiss, Sun and Weinberger 2017, arXiv:1706.04599; see `reliability` for the arguments.
   """
   bins = reliability(confidence, correct, num_bins)
   return float(np.nansum(bins.count * np.abs(bins.accuracy - bins.confidence)) / bins.count.sum())
 
 
-def fit_temperature(logits, labels):
-  """The temperature T > 0 for which the softmax of logits / T has the least loss on these examples.
+def fit_temperature(logits: Float[np.ndarray, 'examples classes'], labels: Int[np.ndarray, ' examples']) -> float:
+  """The temperature T > 0 for which the softmax of logits / T has the lowest loss on these examples.
 
   One number, fitted on validation, that changes how sure the model is and never what it answers (Guo et al. 2017).
 
-  Args:
-    logits: float[N, C], N >= 1.
-    labels: int[N].
-
   Returns:
-    T, kept within 0.01 and 100: where every answer is right or none is, the least loss is at 0 or infinity.
+    T, kept within 0.01 and 100: where every answer is right or none is, the lowest loss is at 0 or infinity.
   """
   logits = np.asarray(logits, np.float64)
   fit = optimize.minimize_scalar(
@@ -259,18 +232,16 @@ def fit_temperature(logits, labels):
 # Refusing to answer.
 
 
-def risk_coverage(confidence, correct):
+def risk_coverage(
+  confidence: Float[np.ndarray, ' examples'], correct: Bool[np.ndarray, ' examples']
+) -> Float[np.ndarray, ' examples']:
   """The error rate among the answers that remain when the least certain are refused.
 
   El-Yaniv and Wiener 2010, JMLR 11. Answers of equal confidence are kept or refused together: between them the risk is
   that of keeping some at random, so the order of the examples does not matter.
 
-  Args:
-    confidence: float[N].
-    correct: bool[N].
-
   Returns:
-    float64[N]: the i-th is the risk when the i + 1 most certain of N are answered.
+    The i-th is the risk when the i + 1 most certain examples are answered.
   """
   order = np.argsort(-confidence, kind='stable')
   _, group, sizes = np.unique(-confidence[order], return_inverse=True, return_counts=True)
@@ -278,12 +249,12 @@ def risk_coverage(confidence, correct):
   return np.cumsum(wrong[group]) / np.arange(1, len(order) + 1)
 
 
-def coverage_at_risk(risk, limit):
+def coverage_at_risk(risk: Float[np.ndarray, ' examples'], limit: float) -> float:
   """The largest share of examples that can be answered with an error rate of at most `limit`.
 
   Args:
-    risk: float[N], from `risk_coverage`.
-    limit: the greatest error rate allowed.
+    risk: as from `risk_coverage`.
+    limit: the highest error rate allowed.
 
   Returns:
     A fraction; 0 where even the most certain answer is too risky.

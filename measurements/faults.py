@@ -480,7 +480,7 @@ def _cap(values):
 
 
 def try_config(world, rng):
-  """Any value of any field of any shipped config runs, shrunk, or is refused with code 2 and a sentence that names it."""
+  """Any value of any field of any shipped config runs, shrunk, or is refused with code 2 and a sentence naming it."""
   if not world.examples:
     world.examples = _draw_examples(int(rng.integers(2**32)), 500)
   shipped, field, value = world.examples.pop()

@@ -1,5 +1,7 @@
 """The form of the data: splits of uint8 images and labels, and what every split must satisfy."""
 
+from collections.abc import Mapping
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +13,10 @@ BATCH = {'image': (IMAGE_SHAPE, np.uint8), 'label': ((), np.int32), 'mask': ((),
 
 
 class Split(NamedTuple):
-  """One split: image uint8[N, 28, 28, 1] and label int32[N], digits 0 to 9."""
+  """One split: image uint8[N, 28, 28, 1] and label int32[N], digits 0 to 9; arrays of NumPy, or of JAX on a device."""
 
-  image: np.ndarray
-  label: np.ndarray
+  image: Any
+  label: Any
 
 
 class Dataset(NamedTuple):
@@ -25,7 +27,7 @@ class Dataset(NamedTuple):
   test: Split
 
 
-def check_splits(splits):
+def check_splits(splits: Mapping[str, Split]) -> None:
   """Raises ValueError unless the splits are what `load_dataset` promises."""
   for name, (image, label) in splits.items():
     if image.shape != (len(label), *IMAGE_SHAPE) or image.dtype != np.uint8:

@@ -17,12 +17,14 @@ _ALIGNMENT = 64
 _logger = logging.getLogger(__name__)
 
 
-def default_data_dir():
+def default_data_dir() -> str:
   """Where prepared data lives when no config says so: `TFDS_DATA_DIR`, or TFDS's own default."""
   return os.environ.get('TFDS_DATA_DIR') or os.path.join('~', 'tensorflow_datasets')
 
 
-def load_dataset(name='mnist', data_dir=None, num_validation=5000):
+def load_dataset(
+  name: str = 'mnist', data_dir: str | os.PathLike | None = None, num_validation: int = 5000
+) -> arrays.Dataset:
   """Loads a dataset of 28x28 grey images in ten classes, preparing it on first use.
 
   Args:
@@ -31,7 +33,7 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
     num_validation: how many of the last training images become the validation split.
 
   Returns:
-    A `Dataset` of host arrays, in the original order; read-only, as JAX may compute on their own memory.
+    The splits in the original order; read-only, as JAX may compute on their own memory.
 
   Raises:
     UsageError: the dataset is unknown, not of that form, or not larger than `num_validation`.
@@ -71,7 +73,7 @@ def load_dataset(name='mnist', data_dir=None, num_validation=5000):
   return arrays.Dataset(*(arrays.Split(*map(_align, split)) for split in (train, valid, test)))
 
 
-def _align(array):
+def _align(array: np.ndarray) -> np.ndarray:
   """A read-only copy of an array that begins at a multiple of `_ALIGNMENT`."""
   memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
   start = -memory.ctypes.data % _ALIGNMENT
@@ -81,7 +83,7 @@ def _align(array):
   return aligned
 
 
-def _read_cache(path):
+def _read_cache(path: pathlib.Path) -> dict[str, arrays.Split] | None:
   """Returns the cached splits, or None where there are none, with a warning where they are damaged.
 
   A member of the zip file carries a CRC-32, checked when it is read: it sees any flipped bit and any cut.
@@ -100,11 +102,11 @@ def _read_cache(path):
       arrays.check_splits(splits)
       return splits
     except Exception as error:  # What NumPy and zipfile raise depends on which byte is damaged.
-      _logger.warning('The data cache %s is damaged (%s); making it again.', path, str(error) or type(error).__name__)
+      _logger.warning('The data cache %s is damaged (%s); it is made again.', path, str(error) or type(error).__name__)
       return None
 
 
-def _write_cache(path, splits):
+def _write_cache(path: pathlib.Path, splits: dict[str, arrays.Split]) -> None:
   with files.replace_atomically(path) as file:
     np.savez(
       file, **{f'{name}_{key}': array for name, split in splits.items() for key, array in split._asdict().items()}

@@ -1,10 +1,14 @@
 """Batches read from the prepared records while training runs, with Grain: for data that does not fit on a device."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import pathlib
+from typing import Any
 
 from absl import flags
 import grain
+from jaxtyping import Int
 import numpy as np
 
 from digits.data import dataset
@@ -14,7 +18,7 @@ from digits.data import tfds_backend
 _PREFETCHED = 8
 
 
-def open_records(name, data_dir):
+def open_records(name: str, data_dir: str) -> Sequence[Any]:
   """Opens the training records of a dataset, preparing them if need be; see `load_dataset` for arguments and errors."""
   return tfds_backend.open_source(name, pathlib.Path(data_dir or dataset.default_data_dir()).expanduser(), 'train')
 
@@ -51,14 +55,23 @@ class BatchIterator:
 
   Args:
     records: as from `open_records`.
-    make_order: a function of the epoch that gives int32[steps, B], as `shuffled_order` does.
-    num_epochs: of the run.
-    part: a slice, the rows of each batch that this process reads.
-    num_workers: processes to read with; 0 for threads of this one.
+    make_order: a function of the epoch that gives its batches, as `shuffled_order` does.
+    num_epochs: number of epochs of the run.
+    part: the rows of each batch that this process reads.
+    num_workers: number of processes to read with; 0 for threads of this one.
     state: what `state` of the interrupted iterator returned, to go on after it; or None.
   """
 
-  def __init__(self, records, make_order, *, num_epochs, part, num_workers=0, state=None):
+  def __init__(
+    self,
+    records: Any,
+    make_order: Callable[[int], Int[np.ndarray, 'steps batch']],
+    *,
+    num_epochs: int,
+    part: slice,
+    num_workers: int = 0,
+    state: Any = None,
+  ):
     dataset = grain.MapDataset.source(_Batches(records, make_order, num_epochs, part)).to_iter_dataset(
       grain.ReadOptions(num_threads=2, prefetch_buffer_size=_PREFETCHED)
     )
@@ -71,12 +84,12 @@ class BatchIterator:
     if state is not None:
       self._iterator.set_state(state)
 
-  def __iter__(self):
+  def __iter__(self) -> 'BatchIterator':
     return self
 
-  def __next__(self):
+  def __next__(self) -> dict[str, np.ndarray]:
     return next(self._iterator)
 
-  def state(self):
+  def state(self) -> Any:
     """Where the iterator is, as JSON."""
     return self._iterator.get_state()

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import pathlib
 import re
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +18,7 @@ from digits.data.mnist import builder as mnist
 _logger = logging.getLogger(__name__)
 
 
-def check_name(name, data_dir):
+def check_name(name: str, data_dir: pathlib.Path) -> None:
   """Raises UsageError, before anything is written, unless TFDS has 28x28x1 images in ten classes of that name."""
   if name == 'mnist':
     return
@@ -28,15 +30,15 @@ def check_name(name, data_dir):
     )
 
 
-def prepare_and_decode(name, data_dir):
+def prepare_and_decode(name: str, data_dir: pathlib.Path) -> dict[str, arrays.Split]:
   """Prepares a dataset if it is not yet, and returns its splits; a damaged MNIST is prepared again.
 
   Args:
     name: `mnist` or the name of another TFDS dataset.
-    data_dir: `pathlib.Path`, TFDS's data directory.
+    data_dir: TFDS's data directory.
 
   Returns:
-    dict of `Split` with the keys `train` and `test`.
+    The splits `train` and `test`.
 
   Raises:
     DigitsError: it needs TensorFlow or a network that are not there, or an archive is not the registered one.
@@ -60,21 +62,21 @@ def prepare_and_decode(name, data_dir):
         f'{name} cannot be prepared in {directory} ({errors.first_line(error)}): delete that directory and try again.'
       ) from error
     _logger.warning(
-      'The prepared dataset in %s is damaged (%s); preparing it again.', directory, errors.first_line(error)
+      'The prepared dataset in %s is damaged (%s); it is prepared again.', directory, errors.first_line(error)
     )
   for path in prepared:
     shutil.rmtree(path)
   return _prepare_and_decode(name, data_dir)
 
 
-def open_source(name, data_dir, split):
+def open_source(name: str, data_dir: pathlib.Path, split: str) -> Any:
   """Opens a split's prepared records for reading by index; see `prepare_and_decode` for the errors."""
   builder = _make_builder(name, data_dir)
   _download_and_prepare(name, builder)
   return builder.as_data_source(split)
 
 
-def _prepare_and_decode(name, data_dir):
+def _prepare_and_decode(name: str, data_dir: pathlib.Path) -> dict[str, arrays.Split]:
   builder = _make_builder(name, data_dir)
   _download_and_prepare(name, builder)
   splits = {split: _decode(builder, split) for split in ('train', 'test')}
@@ -92,7 +94,7 @@ def _check_against_archives(splits):
       raise ValueError(f'its {split} split is not that of the archives')
 
 
-def _make_builder(name, data_dir):
+def _make_builder(name: str, data_dir: pathlib.Path) -> Any:
   if name == 'mnist':
     return mnist.Builder(data_dir=data_dir, file_format='array_record')
   try:
@@ -101,7 +103,7 @@ def _make_builder(name, data_dir):
     raise errors.UsageError(f'config.dataset={name!r} is not a dataset that TFDS knows, such as mnist.') from error
 
 
-def _download_and_prepare(name, builder):
+def _download_and_prepare(name: str, builder: Any) -> None:
   """Calls TFDS with the checksums enforced; archives that lie in `manual_dir` are not downloaded."""
   config = tfds.download.DownloadConfig(
     manual_dir=mnist.ARCHIVES if name == 'mnist' else None, force_checksums_validation=True, try_download_gcs=False
@@ -129,7 +131,7 @@ def _download_and_prepare(name, builder):
     raise
 
 
-def _decode(builder, split):
+def _decode(builder: Any, split: str) -> arrays.Split:
   source = builder.as_data_source(split)
   examples = source.__getitems__(range(len(source)))
   return arrays.Split(

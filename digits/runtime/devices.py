@@ -10,12 +10,13 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
+from jaxtyping import PyTree
 import numpy as np
 
 from digits import errors
 
 
-def check_devices():
+def check_devices() -> None:
   """Raises DigitsError if the accelerator that `JAX_PLATFORMS` asks for is not there."""
   try:
     jax.devices()
@@ -26,34 +27,34 @@ def check_devices():
     ) from error
 
 
-def use_all_cores():
+def use_all_cores() -> None:
   """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
   with contextlib.suppress(RuntimeError):  # JAX has started.
     if jax.config.jax_num_cpu_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
       jax.config.update('jax_num_cpu_devices', _num_cores())
 
 
-def _num_cores():
+def _num_cores() -> int:
   """The cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def compiler_options():
+def compiler_options() -> dict[str, Any] | None:
   """Options for `jax.jit`: on a CPU, machine code that is made sooner and runs as fast."""
   return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
 
 
-def device_name():
+def device_name() -> str:
   """What the run computes on: `cpu`, or the accelerator's name."""
   device = jax.devices()[0]
   return 'cpu' if device.platform == 'cpu' else device.device_kind
 
 
-def make_data_mesh(batch_size, requested=0, *, least_images=1):
+def make_data_mesh(batch_size: int, requested: int = 0, *, least_images: int = 1) -> Mesh:
   """Makes the mesh over which the images of a batch are spread.
 
   Args:
-    batch_size: images of a batch.
+    batch_size: images per batch.
     requested: how many devices, of all processes; 0 for the default.
     least_images: the default is as many devices as divide the batch and have at least this many images each; where
       there are several processes it is always all.
@@ -89,12 +90,12 @@ def make_data_mesh(batch_size, requested=0, *, least_images=1):
 WHOLE = PartitionSpec()
 
 
-def by_data(axis=0):
+def by_data(axis: int = 0) -> PartitionSpec:
   """An array whose axis `axis` is spread over a mesh, in `jit_over_data`."""
   return PartitionSpec(*[None] * axis, 'data')
 
 
-def data_axis(mesh):
+def data_axis(mesh: Mesh | None) -> str | None:
   """The name of the axis to sum over in a function of `jit_over_data`; None where there is one device."""
   return 'data' if mesh is not None and mesh.size > 1 else None
 
@@ -133,17 +134,17 @@ def jit_over_data(
   )
 
 
-def everywhere(mesh):
+def everywhere(mesh: Mesh) -> NamedSharding:
   """The sharding of arrays that every device of a mesh holds whole."""
   return NamedSharding(mesh, WHOLE)
 
 
-def over_data(mesh, axis=0):
+def over_data(mesh: Mesh, axis: int = 0) -> NamedSharding:
   """The sharding of arrays whose axis `axis` is spread over a mesh."""
   return NamedSharding(mesh, by_data(axis))
 
 
-def replicate(tree, mesh):
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
   """Copies a tree of host arrays, the same in every process, to all devices of a mesh."""
   # The copy is the device's own: a NumPy array must not be overwritten where a compiled function takes it over.
   return jax.tree.map(
@@ -154,14 +155,14 @@ def replicate(tree, mesh):
   )
 
 
-def spread(tree, mesh, axis=0):
+def spread(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
   """Spreads an axis of a tree of host arrays, the same in every process, over a mesh."""
   return jax.tree.map(
     lambda leaf: jax.make_array_from_callback(np.shape(leaf), over_data(mesh, axis), lambda index: leaf[index]), tree
   )
 
 
-def local_rows(mesh, batch_size):
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
   """The slice of each batch that the devices of this process hold."""
   shape = (batch_size,)
   slices = [index[0] for index in over_data(mesh).addressable_devices_indices_map(shape).values()]

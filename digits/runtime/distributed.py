@@ -1,5 +1,6 @@
 """Several processes, on one host or on many, as one program: joining, agreeing, and ending together."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 import socket
@@ -22,7 +23,9 @@ _DONE, _FAILED = b'.', b'!'
 
 
 @contextlib.contextmanager
-def session(coordinator=None, num_processes=None, process_id=None):
+def session(
+  coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> Iterator[bool]:
   """Joins the other processes for what is done inside; does nothing where there are none.
 
   To be entered before JAX starts. A process that loses another one ends at once, with exit code 1.
@@ -79,18 +82,18 @@ def _join(coordinator, num_processes, process_id):
   return True
 
 
-def is_main():
+def is_main() -> bool:
   """Whether this is the process that writes: the only one, or process 0."""
   return jax.process_index() == 0
 
 
-def wait_for_all(name):
+def wait_for_all(name: str) -> None:
   """Waits until every process is at the place in the program that is called `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
-def agree(steps_per_look, stop):
+def agree(steps_per_look: int, stop: bool) -> tuple[int, bool]:
   """What all processes do next: the shortest of their paces, and stop if one of them is to."""
   if jax.process_count() == 1:
     return steps_per_look, stop
@@ -122,7 +125,7 @@ def _wait_for(coordinator):
     except (OSError, OverflowError) as error:
       if time.monotonic() > give_up or isinstance(error, OverflowError):
         raise errors.DigitsError(
-          f'--coordinator={coordinator} does not answer ({error}): start process 0 on that host, or mend the address.'
+          f'--coordinator={coordinator} does not answer ({error}): start process 0 there, or correct the address.'
         ) from error
       time.sleep(0.2)
 

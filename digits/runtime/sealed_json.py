@@ -2,22 +2,24 @@
 
 import hashlib
 import json
+import pathlib
+from typing import Any
 
 from digits import errors
 from digits.runtime import files
 
 
-def seal(content):
-  """Returns a dict of JSON types with the SHA-256 of it as its last field, `sha256`."""
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+  """Returns a dict of JSON types with its own SHA-256 as the last field, `sha256`."""
   return content | {'sha256': hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()}
 
 
-def encode(sealed, indent=None):
+def encode(sealed: dict[str, Any], indent: int | None = None) -> bytes:
   """The bytes of a sealed document: one line, or more with `indent`."""
   return (json.dumps(sealed, indent=indent, allow_nan=False) + '\n').encode()
 
 
-def decode(encoded, indent=None):
+def decode(encoded: bytes, indent: int | None = None) -> dict[str, Any]:
   """Returns the sealed document of which `encode` made these bytes.
 
   Raises:
@@ -30,7 +32,7 @@ def decode(encoded, indent=None):
   return sealed
 
 
-def write(path, content):
+def write(path: pathlib.Path, content: dict[str, Any]) -> dict[str, Any]:
   """Seals a dict, writes it, whole or not at all, and returns it sealed."""
   sealed = seal(content)
   with files.replace_atomically(path) as file:
@@ -38,7 +40,7 @@ def write(path, content):
   return sealed
 
 
-def read(path):
+def read(path: pathlib.Path) -> dict[str, Any] | None:
   """Returns the sealed document in a file, or None where there is no such file.
 
   Raises:

@@ -1,12 +1,14 @@
 """Ctrl-C and SIGTERM as a request to stop, so that a run can save first."""
 
+from collections.abc import Iterator
 import contextlib
 import signal
 import threading
+from typing import Any
 
 
 @contextlib.contextmanager
-def catch_signals():
+def catch_signals() -> Iterator[threading.Event]:
   """Yields an event that Ctrl-C and SIGTERM set; a second one ends the process at once.
 
   Only the main thread can catch signals; elsewhere the event is never set.
@@ -15,7 +17,7 @@ def catch_signals():
   if threading.current_thread() is not threading.main_thread():
     yield event
     return
-  previous = {}
+  previous: dict[int, Any] = {}
 
   def handle(number, frame):
     del frame

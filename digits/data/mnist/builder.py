@@ -4,6 +4,7 @@ import gzip
 import pathlib
 import urllib.parse
 
+from jaxtyping import UInt8
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -18,14 +19,11 @@ FILES = {
 _IDX_UINT8 = 0x08
 
 
-def read_idx(path):
+def read_idx(path: str | pathlib.Path) -> UInt8[np.ndarray, '...']:
   """Reads a gzipped IDX file of unsigned bytes.
 
-  Args:
-    path: the `.gz` file.
-
   Returns:
-    uint8[...], of the shape that the file's header states.
+    An array of the shape that the file's header states.
 
   Raises:
     ValueError: the content is not IDX of unsigned bytes, or not as long as its header says.
