@@ -49,7 +49,12 @@ def make_parser(command: str, description: str | None, *, workdir: str, required
     workdir: what the help says of `--workdir`.
     required: whether `--workdir` must be given.
   """
-  parser = ArgumentParser(prog=f'digits {command}', description=description, allow_abbrev=False)
+  parser = ArgumentParser(
+    prog=f'digits {command}',
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
   parser.add_argument('--workdir', required=required, metavar='DIR', help=workdir)
   parser.add_argument(
     '--import',
@@ -61,6 +66,13 @@ def make_parser(command: str, description: str | None, *, workdir: str, required
   )
   parser.add_argument('--json', action='store_true', help='print one JSON document instead of text')
   return parser
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+  """Adds the images that a command is given."""
+  parser.add_argument(
+    'images', nargs='+', metavar='IMAGE', help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input'
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

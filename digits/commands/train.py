@@ -74,7 +74,7 @@ def read_config(path: str, overrides: Sequence[str]) -> 'ml_collections.ConfigDi
   from digits import config as config_lib
 
   values, flag_values = config_lib.get_config(path), flags.FlagValues()
-  for name in re.findall(r'^--?(?:no)?config\.([^=\n]+)', '\n'.join(overrides), re.MULTILINE):
+  for name in re.findall(r'^--?(?:no)?config\.([^=\n]*)', '\n'.join(overrides), re.MULTILINE):
     _check_field(path, values, name)
   argv = ['train', *overrides]
   try:
