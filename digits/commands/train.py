@@ -30,6 +30,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument('--num_processes', type=int, metavar='N', help='how many processes train together')
   parser.add_argument('--process_id', type=int, metavar='I', help='which of them this is, from 0')
   args, args.overrides = parser.parse_known_args(argv)
+  if args.overrides and not args.overrides[0].startswith('-'):
+    raise errors.UsageError(_stray(args.overrides[0]))
   if args.config is None:
     raise errors.UsageError('--config is missing: give it as --config=cnn.')
   if args.workdir is None:
@@ -84,7 +86,7 @@ def read_config(path: str, overrides: Sequence[str]) -> 'ml_collections.ConfigDi
     text = ' '.join(str(error).split()).rstrip(' .')
     raise errors.UsageError(f'{text[:1].upper()}{text[1:]}; see --help.') from error
   if stray:
-    raise errors.UsageError(f'{stray[0]!r} is not a flag: options start with --, as in --config.epochs=1.')
+    raise errors.UsageError(_stray(stray[0]))
   return values
 
 
@@ -101,3 +103,7 @@ def _check_field(path: str, values: Any, name: str) -> None:
         )
       )
     values = values[part]
+
+
+def _stray(word: str) -> str:
+  return f'{word!r} is not a flag: options start with --, as in --config.epochs=1.'
