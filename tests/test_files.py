@@ -30,17 +30,24 @@ def test_a_lock_clears_what_its_own_processes_left_and_nothing_of_another_run(tm
 
 
 def test_a_lock_that_is_held_is_refused(tmp_path):
-  with files.lock(tmp_path / '.lock'), pytest.raises(errors.DigitsError, match='is in use by another run'):
-    with files.lock(tmp_path / '.lock'):
-      pass
+  with (
+    files.lock(tmp_path / '.lock'),
+    pytest.raises(errors.DigitsError, match='is in use by another run'),
+    files.lock(tmp_path / '.lock'),
+  ):
+    pass
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+  def write_half():
+    with files.replace_atomically(path) as file:
+      file.write(b'half')
+      raise ZeroDivisionError
+
   path = tmp_path / 'a'
   path.write_text('old')
-  with pytest.raises(ZeroDivisionError), files.replace_atomically(path) as file:
-    file.write(b'half')
-    1 / 0
+  with pytest.raises(ZeroDivisionError):
+    write_half()
   assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [('a', 'old')]
   with files.replace_atomically(path) as file:
     file.write(b'new')
