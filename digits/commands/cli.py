@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 import sys
+from typing import NoReturn
 
 from digits import errors
 
@@ -27,7 +28,7 @@ COMMANDS = {
 class ArgumentParser(argparse.ArgumentParser):
   """An `argparse.ArgumentParser` whose errors are one sentence, and that refuses an option given twice."""
 
-  def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]  # As in argparse.
+  def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # As in argparse.
     """See argparse."""
     names = [word.partition('=')[0] for word in args or () if word.startswith('--') and word != '--']
     repeated = next((name for name in names if names.count(name) > 1 and name != '--import'), None)
@@ -35,7 +36,7 @@ class ArgumentParser(argparse.ArgumentParser):
       raise errors.UsageError(f'{repeated} is given more than once: give it once.')
     return super().parse_known_args(args, namespace)
 
-  def error(self, message: str) -> None:  # type: ignore[override]  # Raises in place of exiting.
+  def error(self, message: str) -> NoReturn:
     """Raises the error in place of printing the usage and exiting."""
     raise errors.UsageError(f'{message[:1].upper()}{message[1:]}; see --help.')
 
@@ -178,7 +179,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
   return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error))
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _fail(message: str, exit_code: int) -> NoReturn:
   print(f'error: {message}', file=sys.stderr, flush=True)
   if 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized():
     os._exit(exit_code)  # An orderly exit would wait for the other processes, of which one may be gone.

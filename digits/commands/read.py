@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
       _annotate(args.annotate, image, lines)
     return lines or None
 
-  answers = []
+  answers: list[dict[str, Any]] = []
   for source, lines in images.answer_each(args.images, read):
     answers.append({'file': source, 'lines': [_describe(line) for line in lines]})
     if not args.json:
@@ -81,10 +81,11 @@ def _annotate(path: pathlib.Path, image: UInt8[np.ndarray, 'height width'], line
   draw = ImageDraw.Draw(picture)
   for digit in (digit for line in lines for digit in line):
     left, top, right, bottom = digit.box
-    font = ImageFont.load_default(max(10, (bottom - top) // 3))
+    size = max(10, (bottom - top) // 3)
+    font = ImageFont.load_default(size)
     draw.rectangle((left, top, right - 1, bottom - 1), outline='#d9480f', width=max(1, (bottom - top) // 40))
     label = f'{digit.value} {digit.probability:.0%}'
-    box = draw.textbbox((left, max(top, font.size * 5 // 4)), label, font=font, anchor='lb')
-    draw.rectangle(box, fill='#ffffff')
-    draw.text((left, max(top, font.size * 5 // 4)), label, font=font, anchor='lb', fill='#d9480f')
+    place = left, max(top, size * 5 // 4)
+    draw.rectangle(draw.textbbox(place, label, font=font, anchor='lb'), fill='#ffffff')
+    draw.text(place, label, font=font, anchor='lb', fill='#d9480f')
   picture.save(path)

@@ -89,9 +89,10 @@ def _too_many_pixels(name: str) -> str:
   return f'{name} has too many pixels: reduce it to at most {MAX_PIXELS:,}.'
 
 
-def _to_grey(image: ImageFile.ImageFile) -> UInt8[np.ndarray, 'height width']:
-  image.draft('L', (_LONG_SIDE, _LONG_SIDE))  # Lets the JPEG decoder skip what is reduced anyway.
-  image.load()
+def _to_grey(file: ImageFile.ImageFile) -> UInt8[np.ndarray, 'height width']:
+  file.draft('L', (_LONG_SIDE, _LONG_SIDE))  # Lets the JPEG decoder skip what is reduced anyway.
+  file.load()
+  image: Image.Image = file
   orientation = image.getexif().get(0x0112, 1)  # Read after loading, because Pillow turns a TIFF upright itself.
   if image.mode.startswith(('I', 'F')):
     # Reduced first: as float32 arrays, a large picture would need more memory than is promised.
@@ -124,7 +125,7 @@ def _on_backdrop(image: UInt8[np.ndarray, 'height width 2']) -> UInt8[np.ndarray
   if not opaque.any():
     backdrop = 255.0
   elif opaque.mean() > 0.5:
-    backdrop = np.median(grey[opaque])
+    backdrop = float(np.median(grey[opaque]))
   else:
     backdrop = 255.0 if grey[opaque].mean() < 128 else 0.0
   return (alpha * grey + (1 - alpha) * backdrop + 0.5).astype(np.uint8)

@@ -15,6 +15,8 @@ _NEAR = 0.15  # The widest gap inside a broken digit.
 # A second digit has at least this fraction of the ink of the one with the most.
 _LEAST_INK = 0.15
 _TOO_WIDE = 1.7  # Width of a piece, as a fraction of its height, that only touching digits have.
+_MANY = 30  # No digit is broken into so many pieces.
+_LONG_SIDE = 400  # Pixels along the longer side of the ink, which are enough to tell one digit from several.
 
 
 class Piece(NamedTuple):
@@ -51,13 +53,17 @@ def find_several(ink: Float[np.ndarray, 'n height width']) -> Bool[np.ndarray, '
   Args:
     ink: 0 for paper, from `prepare.extract_ink`.
   """
+  if len(ink) == 1:
+    ink = _shrink(ink[0])[None]
   structure = np.zeros((3, 3, 3), bool)
   structure[1] = True  # Pieces touch by sides or corners, within an image and never across images.
   boxes = ndimage.find_objects(ndimage.label(ink, structure)[0])
   several = np.zeros(len(ink), bool)
   for image, group in itertools.groupby(boxes, key=lambda box: box[0].start):
     (_, rows, columns), *others = group
-    if others:
+    if len(others) >= _MANY:
+      several[image] = True
+    elif others:
       parts = [part for line in find_lines(ink[image]) for part in line]
       least = _LEAST_INK * max(part.ink.sum() for part in parts)
       digits = [part for part in parts if part.ink.sum() >= least]
@@ -65,6 +71,19 @@ def find_several(ink: Float[np.ndarray, 'n height width']) -> Bool[np.ndarray, '
     else:
       several[image] = columns.stop - columns.start > _TOO_WIDE * (rows.stop - rows.start)
   return several
+
+
+def _shrink(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'h w']:
+  """The box that holds the ink, reduced to about `_LONG_SIDE` so that strokes stay in one piece."""
+  rows, columns = np.flatnonzero(ink.max(1)), np.flatnonzero(ink.max(0))
+  if len(rows):
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+  factor = math.ceil(max(ink.shape) / _LONG_SIDE)
+  if factor == 1:
+    return ink
+  ink = np.pad(ink, [(0, -length % factor) for length in ink.shape])
+  ink = np.max([ink[start::factor] for start in range(factor)], 0)  # Faster than `np.maximum.reduceat`.
+  return np.max([ink[:, start::factor] for start in range(factor)], 0)
 
 
 def find_lines(ink: Float[np.ndarray, 'height width']) -> list[list[Piece]]:

@@ -54,7 +54,7 @@ class Predictions(NamedTuple):
   @property
   def found(self) -> Bool[np.ndarray, ' n']:
     """Whether there was ink."""
-    return self.image.any((1, 2, 3))
+    return np.any(self.image, (1, 2, 3))
 
   @property
   def ranking(self) -> Int[np.ndarray, 'n classes']:

@@ -100,8 +100,8 @@ def center(ink: Float[np.ndarray, 'n height width']) -> UInt8[np.ndarray, 'n 28 
   Returns:
     Ink 255 on 0; all zeros where there is no ink.
   """
-  top, height = _extent(ink.any(2))
-  left, width = _extent(ink.any(1))
+  top, height = _extent(np.any(ink, 2))
+  left, width = _extent(np.any(ink, 1))
   side = np.maximum(np.maximum(height, width), _LEAST_SQUARE)
   rows = _area_weights(top - (side - height) // 2, side, ink.shape[1])
   columns = _area_weights(left - (side - width) // 2, side, ink.shape[2])

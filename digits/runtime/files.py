@@ -85,7 +85,7 @@ def lock(path: pathlib.Path, *, waiting: str | None = None) -> Iterator[None]:
 
 
 def _delete_unfinished(lock_file: pathlib.Path) -> None:
-  """Deletes what processes that were killed were writing atomically, but nothing in folders with a lock of their own."""
+  """Deletes what processes that were killed were writing; nothing below a folder that has a lock of its own."""
   for folder, below, names in os.walk(lock_file.parent):
     below[:] = [name for name in below if not os.path.exists(os.path.join(folder, name, lock_file.name))]
     for name in fnmatch.filter(names, '.*.????????.tmp'):
