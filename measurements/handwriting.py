@@ -1,8 +1,8 @@
 """Measures preparation and prediction: python -m measurements.handwriting --workdir=runs/cnn [--timing] [--json=FILE].
 
-Says how accurate a model is on the test split as it is and through the preparation, and how many of its answers stay
-when the digits are pasted elsewhere. With --timing it says instead how long answers take; the machine should be quiet.
-A file that is there already is brought up to date.
+Says how accurate a model is on the test split as it is and through the preparation, how many of its answers stay when
+the digits are pasted elsewhere, and how often `digits predict` says that there are several digits. With --timing it
+says instead how long answers take; the machine should be quiet. A file that is there already is brought up to date.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from digits.handwriting import image_files
 from digits.handwriting import predict
 from digits.handwriting import prepare
 from digits.train import runs
+from measurements import strings
 
 _FILTERS = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
 # What undoes each EXIF orientation, from the EXIF standard by way of Pillow's names.
@@ -74,6 +75,19 @@ def measure_answers(run, split, num_pasted):
   }
 
 
+def measure_several(split, num_fields):
+  """The share of single digits and of fields of two and three digits that are taken for several digits."""
+  rng = np.random.default_rng(0)
+  pairs, triples = (strings.Condition(num_digits=(number, number)) for number in (2, 3))
+  images = {
+    'single': split.image[..., 0],
+    'pairs': [strings.compose(rng, split, pairs)[0] for _ in range(num_fields)],
+    'triples': [strings.compose(rng, split, triples)[0] for _ in range(num_fields)],
+    'touching_pairs': [strings.compose(rng, split, pairs._replace(gap=(-1, 0)))[0] for _ in range(num_fields)],
+  }
+  return {name: float(predict.prepare_images(some)[1].mean()) for name, some in images.items()}
+
+
 def measure_times(workdir, run, split, num_processes=5):
   """Seconds from process start to the answer for one image, and images a second for all of a split in memory."""
   seconds = []
@@ -81,7 +95,7 @@ def measure_times(workdir, run, split, num_processes=5):
   with tempfile.TemporaryDirectory() as directory:
     path = pathlib.Path(directory) / 'digit.png'
     Image.fromarray(255 - split.image[0, ..., 0]).resize((280, 280)).save(path)
-    command = [sys.executable, '-m', 'digits.commands.predict', f'--workdir={workdir}', str(path)]
+    command = [sys.executable, '-m', 'digits', 'predict', f'--workdir={workdir}', str(path)]
     for _ in range(num_processes + 1):  # The first fits the temperature and fills the caches.
       start = time.perf_counter()
       subprocess.run(command, check=True, capture_output=True)
@@ -115,7 +129,11 @@ def main():
   if args.timing:
     measured = {'times': measure_times(args.workdir, run, split)}
   else:
-    measured = {'model': run.config.model, 'answers': measure_answers(run, split, args.num)}
+    measured = {
+      'model': run.config.model,
+      'answers': measure_answers(run, split, args.num),
+      'several_digits': measure_several(split, args.num),
+    }
   print(json.dumps(measured, indent=2))
   if args.json:
     before = json.loads(args.json.read_text()) if args.json.exists() else {}

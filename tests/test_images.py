@@ -99,7 +99,7 @@ def test_images_of_mnist_come_out_nearly_as_they_went_in(mnist):
 
 def _answers(run, prepared):
   apply = jax.jit(step_lib.apply_model, static_argnums=0)
-  return np.concatenate([apply(run.model, run.params, batch) for batch in np.split(prepared, 10)]).argmax(1)
+  return np.concatenate([apply(run.model, run.variables, batch) for batch in np.split(prepared, 10)]).argmax(1)
 
 
 def test_preparing_the_test_images_does_not_change_the_accuracy(mnist, quick_run):

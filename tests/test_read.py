@@ -9,7 +9,9 @@ from PIL import Image
 import pytest
 
 import digits
+from digits import errors
 from digits.handwriting import fields
+from digits.handwriting import pieces
 from measurements import strings
 
 
@@ -116,19 +118,19 @@ def test_cuts_lie_between_the_parts():
   ink = np.zeros((40, 80), np.float32)
   ink[:, 5:15] = ink[:, 60:70] = 1
   ink[20:22] = 1
-  cuts = fields._find_cuts(fields._Piece(0, 0, ink), height=40)
+  cuts = fields._find_cuts(pieces.Piece(0, 0, ink), height=40)
   assert cuts
   assert all(15 <= cut <= 60 for cut in cuts)
-  parts = fields._find_parts(fields._Piece(0, 0, ink), height=40)
+  parts = fields._find_parts(pieces.Piece(0, 0, ink), height=40)
   assert parts[0, len(cuts) + 1].width == 80
-  assert fields._find_parts(fields._Piece(0, 0, ink[:, :20]), height=40).keys() == {(0, 1)}
+  assert fields._find_parts(pieces.Piece(0, 0, ink[:, :20]), height=40).keys() == {(0, 1)}
 
 
 def test_the_command(tiny_config, subprocess_env, tmp_path):
   digits.run(tiny_config('softmax', epochs=1), tmp_path / 'run')
   Image.fromarray(_draw(ONE, (20, 100, 150, 158))).save(tmp_path / 'two ones.png')
   Image.new('L', (50, 50), 255).save(tmp_path / 'blank.png')
-  command = [sys.executable, '-m', 'digits.commands.read', '--workdir=run']
+  command = [sys.executable, '-m', 'digits', 'read', '--workdir=run']
   arguments = {'cwd': tmp_path, 'env': subprocess_env, 'capture_output': True, 'text': True, 'check': False}
 
   done = subprocess.run([*command, 'two ones.png', 'blank.png', 'none.png', '--json'], **arguments)
@@ -147,3 +149,17 @@ def test_the_command(tiny_config, subprocess_env, tmp_path):
     done = subprocess.run([*command, 'two ones.png', *extra], **arguments)
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.count('\n') == 1
+
+
+def test_of_a_comparison_the_best_model_reads(monkeypatch, tmp_path):
+  from digits.commands import read
+  from digits.train import runs
+
+  def load(workdir):
+    raise errors.DigitsError(f'{workdir} is loaded')
+
+  monkeypatch.setattr(runs, 'find_runs', lambda workdir: {'good': tmp_path / 'a', 'bad': tmp_path / 'b'})
+  monkeypatch.setattr(runs, 'read_results', lambda path: {'valid': {'loss': {'a': 0.1, 'b': 0.2}[path.name]}})
+  monkeypatch.setattr(runs, 'load_run', load)
+  with pytest.raises(errors.DigitsError, match='a is loaded'):
+    read.run(read.parse(['--workdir=compare', 'a.png']))

@@ -1,76 +1,139 @@
-"""The edge of every command: flags in, one sentence and an exit code out."""
+"""The edge of every command: arguments in, one sentence and an exit code out.
+
+A command is a module of this package with two functions: `parse(argv)`, which imports nothing heavy, and `run(args)`.
+"""
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Sequence
+import importlib
 import logging
 import os
+import pathlib
 import signal
 import sys
-
-from absl import flags
+from typing import NoReturn
 
 from digits import errors
 
+COMMANDS = {
+  'train': 'run the experiment of a config file: train, compare or search',
+  'evaluate': 'measure a trained model on a split of its dataset',
+  'predict': 'say which digit each image shows',
+  'read': 'read fields of several digits, such as ZIP codes',
+  'export': 'write a trained model as safetensors, StableHLO, ONNX or a page to draw on',
+}
+
 
 class ArgumentParser(argparse.ArgumentParser):
-  """An `argparse.ArgumentParser` whose errors are one sentence."""
+  """An `argparse.ArgumentParser` whose errors are one sentence, and that refuses an option given twice."""
 
-  def error(self, message):
+  def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # As in argparse.
+    """See argparse."""
+    names = [word.partition('=')[0] for word in args or () if word.startswith('--') and word != '--']
+    repeated = next((name for name in names if names.count(name) > 1 and name != '--import'), None)
+    if repeated:
+      raise errors.UsageError(f'{repeated} is given more than once: give it once.')
+    return super().parse_known_args(args, namespace)
+
+  def error(self, message: str) -> NoReturn:
     """Raises the error in place of printing the usage and exiting."""
     raise errors.UsageError(f'{message[:1].upper()}{message[1:]}; see --help.')
 
 
-def parse_flags(argv, *, required, example, flag_values=flags.FLAGS):
-  """Parses absl flags, `--config.FIELD=VALUE` included.
+def make_parser(command: str, description: str | None, *, workdir: str, required: bool = True) -> ArgumentParser:
+  """Makes a command's parser, with the arguments that all commands share.
 
   Args:
-    argv: the program's arguments, its name first.
-    required: a flag that must be given.
-    example: how it is given, for the error.
-    flag_values: where the flags are defined.
-
-  Raises:
-    UsageError: a flag is unknown, repeated, or of a wrong type; the config file cannot be loaded; or something that is
-      not a flag was given.
+    command: its name.
+    description: what `--help` says first.
+    workdir: what the help says of `--workdir`.
+    required: whether `--workdir` must be given.
   """
-  names = [argument.lstrip('-').partition('=')[0] for argument in argv[1:] if argument.startswith('-')]
-  repeated = next((name for name in names if names.count(name) > 1), None)
-  if repeated:
-    raise errors.UsageError(f'--{repeated} is given more than once: give it once.')
-  if {'help', 'h', 'helpshort', 'helpfull'} & set(names):
-    print(f'{sys.modules["__main__"].__doc__}\n{flag_values.main_module_help()}')
-    sys.exit(0)
-  try:
-    stray = flag_values(argv)[1:]
-    given = flag_values[required].value
-    if given is not None:
-      given.items()  # Where there is no such file, config_flags raises only now.
-  except AttributeError as error:  # ml_collections: a field that the config file does not have.
-    raise errors.UsageError(f'A --config.FIELD is not in the config: {_one_line(error)}.') from error
-  except flags.Error as error:
-    if str(error).startswith("Unknown command line flag 'config.") and required not in names:
-      raise errors.UsageError(f'--{required} is missing: give it as {example}.') from error
-    raise errors.UsageError(f'{_one_line(error)}; see --help.') from error
-  except OSError as error:
-    reason = str(error).strip().splitlines()[-1].strip()
-    raise errors.UsageError(f'The config file cannot be read: {reason}.') from error
-  except Exception as error:  # Whatever the Python of a config file raises.
-    raise errors.UsageError(f'The config file does not load: {type(error).__name__}: {_one_line(error)}.') from error
-  if stray:
-    raise errors.UsageError(f'{stray[0]!r} is not a flag: options start with --, as in --config.epochs=1.')
-  if given is None:
-    raise errors.UsageError(f'--{required} is missing: give it as {example}.')
+  parser = ArgumentParser(
+    prog=f'digits {command}',
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument('--workdir', required=required, metavar='DIR', help=workdir)
+  parser.add_argument(
+    '--import',
+    action='append',
+    default=[],
+    metavar='MODULE',
+    dest='imports',
+    help='import this module first, which registers models of your own: a name, or a path to a .py file; repeatable',
+  )
+  parser.add_argument('--json', action='store_true', help='print one JSON document instead of text')
+  return parser
 
 
-def _one_line(error):
-  return ' '.join(str(error).replace('\\n', ' ').split()).strip('\'" .')
+def add_images(parser: argparse.ArgumentParser) -> None:
+  """Adds the images that a command is given."""
+  parser.add_argument(
+    'images', nargs='+', metavar='IMAGE', help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input'
+  )
 
 
-def run(main):
+def main(argv: Sequence[str] | None = None) -> None:
   """Runs a command and exits: 0 done, 1 failed, 2 called wrongly.
 
   Args:
-    main: a function without arguments that raises `DigitsError` for what a user can mend.
+    argv: the command and its arguments; None for those of the process.
   """
+  run(lambda: _dispatch(sys.argv[1:] if argv is None else argv))
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+  name = argv[0] if argv else '--help'
+  if name in ('-h', '--help'):
+    print(
+      'usage: digits COMMAND ...\n\nTrains, compares and uses models that recognize handwritten digits.\n\ncommands:'
+    )
+    print('\n'.join(f'  {command:10}{text}' for command, text in COMMANDS.items()))
+    print('\ndigits COMMAND --help lists the options of a command.')
+    return
+  if name not in COMMANDS:
+    raise errors.UsageError(f'{name!r} is not a command: give one of {", ".join(COMMANDS)}.')
+  command = importlib.import_module(f'digits.commands.{name}')
+  args = command.parse(argv[1:])
+  if hasattr(sys.stdout, 'reconfigure'):
+    sys.stdout.reconfigure(errors='backslashreplace')  # A file's name may hold bytes that no encoding has.
+  for source in args.imports:
+    _import(source)
+  if name != 'train':  # It may have to join other processes before JAX starts.
+    from digits.runtime import devices
+
+    devices.check_devices()
+  command.run(args)
+
+
+def _import(source: str) -> None:
+  """Imports a user's module by its name, also from the current folder, or by the path of its file."""
+  path = pathlib.Path(source).absolute()
+  is_file = path.suffix == '.py'
+  if is_file and not path.is_file():
+    raise errors.UsageError(f'There is no file {source}: correct --import.')
+  sys.path.insert(0, str(path.parent if is_file else pathlib.Path.cwd()))
+  try:
+    module = importlib.import_module(path.stem if is_file else source)
+  except errors.DigitsError:
+    raise
+  except Exception as error:  # Whatever the Python of a module raises.
+    if isinstance(error, ModuleNotFoundError) and error.name == source:
+      raise errors.UsageError(
+        f'There is no module {source}, neither installed nor in this folder: correct --import.'
+      ) from error
+    raise errors.UsageError(
+      f'--import={source} does not load: {type(error).__name__}: {errors.first_line(error)}.'
+    ) from error
+  if is_file and pathlib.Path(module.__file__ or '').absolute() != path:
+    raise errors.UsageError(f'Another module is called {path.stem} already: rename {source}.')
+
+
+def run(function: Callable[[], None]) -> None:
+  """Calls a function; exits with one sentence where it raises what a user can cause."""
   logger = logging.getLogger('digits')
   handler = logging.StreamHandler()
   handler.setFormatter(logging.Formatter('%(message)s'))
@@ -81,7 +144,7 @@ def run(main):
   logging.getLogger('absl').setLevel(logging.CRITICAL)
   came = []
 
-  def interrupt(number, frame):
+  def interrupt(number: int, frame: object) -> None:
     del frame
     came.append(number)
     raise KeyboardInterrupt
@@ -89,19 +152,19 @@ def run(main):
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, interrupt)
   try:
-    main()
+    function()
   except (Exception, KeyboardInterrupt) as error:
-    # A library may have made an error of its own of a signal that came.
+    # A library may have turned a signal that came into an error of its own.
     said = _describe(KeyboardInterrupt() if came and not isinstance(error, errors.StoppedError) else error)
     if said is None:
       raise
     _fail(*said)
 
 
-def _describe(error):
-  """The sentence and the exit code of what ended a command; None for what should not happen."""
+def _describe(error: BaseException) -> tuple[str, int] | None:
+  """The sentence and the exit code for what ended a command; None for what should not happen."""
   if isinstance(error, errors.DigitsError):
-    return error, error.exit_code
+    return str(error), error.exit_code
   if isinstance(error, KeyboardInterrupt):
     return 'Stopped; run the same command to go on.', 1
   if isinstance(error, OSError):
@@ -111,12 +174,12 @@ def _describe(error):
   return None
 
 
-def _is_out_of_memory(error):
+def _is_out_of_memory(error: BaseException) -> bool:
   """Whether Python, or XLA on whatever device, could not allocate; XLA has a code for that and no class."""
   return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error))
 
 
-def _fail(message, exit_code):
+def _fail(message: str, exit_code: int) -> NoReturn:
   print(f'error: {message}', file=sys.stderr, flush=True)
   if 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized():
     os._exit(exit_code)  # An orderly exit would wait for the other processes, of which one may be gone.

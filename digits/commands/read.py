@@ -1,68 +1,69 @@
-"""Reads fields of several digits: python -m digits.commands.read --workdir=runs/cnn IMAGE... [--annotate=OUT.png].
+"""Reads images of several digits, such as ZIP codes, amounts and the lines of a form.
 
-For ZIP codes, amounts and form lines; ruled lines and specks are dropped. Every sign is read as a digit.
+Example: digits read --workdir=runs/cnn form.jpg --annotate=out.png
+
+Ruled lines and specks are dropped. Every other sign is read as a digit.
 """
 
+import argparse
+from collections.abc import Sequence
 import json
 import pathlib
 import sys
+from typing import Any
+
+from jaxtyping import UInt8
+import numpy as np
 
 from digits import errors
 from digits.commands import cli
 
 
-def main():
-  """Runs the command."""
-  parser = cli.ArgumentParser(prog='python -m digits.commands.read', description=__doc__)
-  parser.add_argument('--workdir', required=True, help='of a run; of a comparison, its best model answers')
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Parses the arguments."""
+  parser = cli.make_parser('read', __doc__, workdir='of a run, or of a comparison: then its best model answers')
+  cli.add_images(parser)
   parser.add_argument(
-    'images', nargs='+', metavar='IMAGE', help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input'
+    '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; for one image'
   )
-  parser.add_argument(
-    '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; one image'
-  )
-  parser.add_argument('--json', action='store_true', help='print one JSON document: strings, boxes, confidences')
-  args = parser.parse_args()
+  args = parser.parse_args(argv)
   if args.annotate and len(args.images) > 1:
     raise errors.UsageError('--annotate is for one image: give one, or leave it out.')
   if args.annotate and args.annotate.suffix.lower() != '.png':
     raise errors.UsageError(f'--annotate={args.annotate} is not the name of a PNG file, such as out.png.')
-  # A file's name may hold bytes that no encoding has.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  return args
 
+
+def run(args: argparse.Namespace) -> None:
+  """Prints the lines of each image; those that cannot be read are errors on standard error and in the exit code."""
+  from digits.commands import images
   from digits.handwriting import fields
-  from digits.handwriting import image_files  # Imported here, so that --help and a wrong flag answer at once.
   from digits.handwriting import predict
-  from digits.runtime import devices
   from digits.train import runs
 
-  path = runs.find_runs(args.workdir)[-1]  # The models are in order, the best last.
-  run = runs.load_run(path)
-  temperature = predict.load_temperature(path, run)
-  devices.check_devices()
-  answers = []
-  for source in args.images:
-    try:
-      image = image_files.read(source)
-      lines = fields.read_digits(image, run, temperature=temperature)
-      if not lines:
-        raise errors.DigitsError(f'{source} shows no digit: nothing in it stands out from the paper.')
-    except errors.DigitsError as error:
-      print(f'error: {error}', file=sys.stderr)
-      continue
+  paths = runs.find_runs(args.workdir)
+  run = runs.load_run(paths[runs.best_of(paths)])
+  temperature = predict.load_temperature(run)
+
+  def read(image: np.ndarray) -> list[list[fields.Digit]] | None:
+    lines = fields.read_digits(image, run, temperature=temperature)
+    if lines and args.annotate:
+      _annotate(args.annotate, image, lines)
+    return lines or None
+
+  answers: list[dict[str, Any]] = []
+  for source, lines in images.answer_each(args.images, read):
     answers.append({'file': source, 'lines': [_describe(line) for line in lines]})
     if not args.json:
       for line in answers[-1]['lines']:
         print(f'{source}: {line["text"]}  (each digit at least {line["confidence"]:.1%})')
-    if args.annotate:
-      _annotate(image, lines).save(args.annotate)
   if args.json:
     print(json.dumps({'model': run.config.model, 'images': answers}))
   if len(answers) < len(args.images):
     sys.exit(1)
 
 
-def _describe(line):
+def _describe(line: list[Any]) -> dict[str, Any]:
   return {
     'text': ''.join(str(digit.value) for digit in line),
     'confidence': min(digit.probability for digit in line),
@@ -70,8 +71,8 @@ def _describe(line):
   }
 
 
-def _annotate(image, lines):
-  """The image with a box around each digit, and above it what was read."""
+def _annotate(path: pathlib.Path, image: UInt8[np.ndarray, 'height width'], lines: list[list[Any]]) -> None:
+  """Writes the image with a box around each digit, and above it what was read."""
   from PIL import Image
   from PIL import ImageDraw
   from PIL import ImageFont
@@ -80,14 +81,11 @@ def _annotate(image, lines):
   draw = ImageDraw.Draw(picture)
   for digit in (digit for line in lines for digit in line):
     left, top, right, bottom = digit.box
-    font = ImageFont.load_default(max(10, (bottom - top) // 3))
+    size = max(10, (bottom - top) // 3)
+    font = ImageFont.load_default(size)
     draw.rectangle((left, top, right - 1, bottom - 1), outline='#d9480f', width=max(1, (bottom - top) // 40))
     label = f'{digit.value} {digit.probability:.0%}'
-    box = draw.textbbox((left, max(top, font.size * 5 // 4)), label, font=font, anchor='lb')
-    draw.rectangle(box, fill='#ffffff')
-    draw.text((left, max(top, font.size * 5 // 4)), label, font=font, anchor='lb', fill='#d9480f')
-  return picture
-
-
-if __name__ == '__main__':
-  cli.run(main)
+    place = left, max(top, size * 5 // 4)
+    draw.rectangle(draw.textbbox(place, label, font=font, anchor='lb'), fill='#ffffff')
+    draw.text(place, label, font=font, anchor='lb', fill='#d9480f')
+  picture.save(path)

@@ -1,156 +1,184 @@
-"""Digits of images: prepares them as MNIST's were, runs a trained model, and states how sure it is."""
+"""From images to digits: prepares them as MNIST's were, applies a trained model, and says how sure it is."""
 
+from collections.abc import Sequence
 import contextlib
 import functools
 import logging
 import pathlib
+from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
+from flax import linen as nn
 import jax
+from jaxtyping import Array
+from jaxtyping import Bool
+from jaxtyping import Float32
+from jaxtyping import Int
+from jaxtyping import UInt8
 import numpy as np
 
 from digits import data
 from digits import errors
-from digits.data import arrays
 from digits.runtime import sealed_json
 from digits.train import runs
 from digits.train import step as step_lib
 
+# Paths of image files and arrays, or one array of many images of one size.
+Images: TypeAlias = Sequence[str | pathlib.Path | np.ndarray] | np.ndarray
+Pictures: TypeAlias = UInt8[np.ndarray, 'n 28 28 1']
+
 # Sizes of compiled calls: one image must not wait for the arithmetic of many, nor each number of images for a compiler.
 _BATCH_SIZES = (1, 32, 500)
+_NUM_CLASSES = 10
+_MAX_FITTED = 16  # Temperatures in memory, each with the variables of its run.
 
 _logger = logging.getLogger(__name__)
+# Temperatures by the `id` of the variables, which stay here so that no other object can have it.
+_fitted: dict[int, tuple[Any, float]] = {}
 
 
 class Predictions(NamedTuple):
-  """What a model says of N images.
+  """What a model says about images.
 
   Attributes:
-    image: uint8[N, 28, 28, 1], what it saw: ink 255 on 0, all zeros where there was none.
-    probability: float32[N, 10], one row an image; a row without ink is NaN.
+    image: what it saw: ink 255 on 0, all zeros where there was no ink.
+    probability: one row per image; a row without ink is NaN.
+    several: whether the image seems to show more than one digit, which `digits read` reads.
   """
 
-  image: np.ndarray
-  probability: np.ndarray
+  image: Pictures
+  probability: Float32[np.ndarray, 'n classes']
+  several: Bool[np.ndarray, ' n']
 
   @property
-  def found(self):
-    """bool[N], whether there was ink."""
-    return self.image.any((1, 2, 3))
+  def found(self) -> Bool[np.ndarray, ' n']:
+    """Whether there was ink."""
+    return np.any(self.image, (1, 2, 3))
 
   @property
-  def ranking(self):
-    """int[N, 10], the digits from the likeliest to the least likely."""
+  def ranking(self) -> Int[np.ndarray, 'n classes']:
+    """The digits from the likeliest to the least likely."""
     return np.argsort(-self.probability, axis=1, kind='stable')
 
   @property
-  def digit(self):
-    """int[N], the likeliest digit; -1 where there was no ink."""
+  def digit(self) -> Int[np.ndarray, ' n']:
+    """The likeliest digit; -1 where there was no ink."""
     return np.where(self.found, self.ranking[:, 0], -1)
 
 
-def predict(images, run, *, temperature=1.0):
-  """Says which digits images show.
+def predict(images: Images, run: runs.Run, temperature: float | None = None) -> Predictions:
+  """Says which digit each image shows, with the same probabilities as the command `digits predict`.
 
   Args:
-    images: a sequence, mixed as you like, of paths of image files and of arrays, uint8[H, W], [H, W, 1] or RGB
-      [H, W, 3]; or one array uint8[N, H, W] or [N, H, W, 1].
-    run: a `Run` from `load_run`.
-    temperature: what the logits are divided by, from `statistics.fit_temperature`; 1 for the model's own probabilities.
-
-  Returns:
-    `Predictions`.
+    images: paths of image files and arrays, uint8[H, W], [H, W, 1] or RGB [H, W, 3], in any mixture; or one array,
+      uint8[N, H, W] or [N, H, W, 1].
+    run: from `load_run`.
+    temperature: what the logits are divided by; None for the one that calibrates the run on its validation split, 1 for
+      the model's own probabilities.
 
   Raises:
-    DigitsError: a file is no image that can be read.
-    UsageError: an array is of another type or shape.
+    DigitsError: a file is not an image that can be read.
+    UsageError: an array has another type or shape.
   """
-  from digits.handwriting import prepare as images_lib  # Imports scipy.ndimage.
+  pictures, several = prepare_images(images)
+  if temperature is None:
+    temperature = load_temperature(run)
+  return Predictions(pictures, compute_probabilities(pictures, run, temperature), several)
 
-  return predict_prepared(images_lib.prepare(_to_arrays(images)), run, temperature=temperature)
+
+def prepare_images(images: Images) -> tuple[Pictures, Bool[np.ndarray, ' n']]:
+  """The images as MNIST's are, and whether each seems to show several digits; `images` as in `predict`."""
+  from digits.handwriting import pieces  # These import scipy.ndimage.
+  from digits.handwriting import prepare
+
+  pictures = [np.zeros((0, prepare.SIDE, prepare.SIDE), np.uint8)]
+  several = [np.zeros(0, bool)]
+  for ink in prepare.extract_inks(_to_arrays(images)):
+    pictures.append(prepare.center(ink))
+    several.append(pieces.find_several(ink))
+  return np.concatenate(pictures)[..., None], np.concatenate(several)
 
 
-def predict_prepared(images, run, *, temperature=1.0):
-  """`predict` for images uint8[N, 28, 28, 1] that are as MNIST's already."""
+def compute_probabilities(
+  pictures: Pictures, run: runs.Run, temperature: float = 1.0
+) -> Float32[np.ndarray, 'n classes']:
+  """Probabilities for images that are as MNIST's already; NaN where there is no ink."""
   # In NumPy, because JAX compiles anew for each number of images.
-  logits = apply_batched(run, images) / np.float32(temperature)
+  logits = apply_batched(run, pictures) / np.float32(temperature)
   powers = np.exp(logits - logits.max(1, keepdims=True))
   probability = powers / powers.sum(1, keepdims=True)
-  probability[~images.any((1, 2, 3))] = np.nan
-  return Predictions(images, probability)
+  probability[~pictures.any((1, 2, 3))] = np.nan
+  return probability
 
 
-def apply_batched(run, images):
-  """Logits float32[N, 10] of images uint8[N, 28, 28, 1], in a few compiled batch sizes."""
-  params = jax.device_put(run.params)
-  logits = []
+def apply_batched(run: runs.Run, images: Pictures) -> Float32[np.ndarray, 'n classes']:
+  """Logits of images, in a few compiled batch sizes."""
+  variables = jax.device_put(run.variables)
+  logits = [np.zeros((0, _NUM_CLASSES), np.float32)]
   start = 0
   while start < len(images):
     size = next((size for size in _BATCH_SIZES if size >= len(images) - start), _BATCH_SIZES[-1])
     batch = images[start : start + size]
     padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-    logits.append(np.asarray(_apply(run.model, params, padded))[: len(batch)])
+    logits.append(np.asarray(_apply(run.model, variables, padded))[: len(batch)])
     start += size
-  return np.concatenate(logits) if logits else np.zeros((0, arrays.NUM_CLASSES), np.float32)
+  return np.concatenate(logits)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(model, params, images):
-  return step_lib.apply_model(model, params, images)
+def _apply(model: nn.Module, variables: Any, images: UInt8[Array, 'n h w 1']) -> Float32[Array, 'n classes']:
+  return step_lib.apply_model(model, variables, images)
 
 
-def load_temperature(workdir, run):
-  """The temperature of a run, fitted on its validation split, and kept in its workdir as temperature.json.
+def load_temperature(run: runs.Run) -> float:
+  """The temperature that calibrates a run on its validation split, kept as temperature.json in its workdir.
 
-  Args:
-    workdir: where `run` was loaded from.
-    run: a `Run`.
-
-  Returns:
-    float; 1 where the run has no validation split.
+  It is 1 if the run has no validation split.
 
   Raises:
     DigitsError: the dataset cannot be prepared or read.
   """
-  path = pathlib.Path(workdir) / 'temperature.json'
+  path = run.workdir and run.workdir / 'temperature.json'
   try:
-    kept = sealed_json.read(path)
+    kept = path and sealed_json.read(path)
   except errors.DamagedError as error:
     _logger.warning('%s Fitting the temperature again.', error)
     kept = None
-  if kept is not None and kept['step'] == run.step:
+  if kept and kept['step'] == run.step:
     return kept['temperature']
-  valid = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation).valid
-  from digits import statistics  # SciPy takes a second to import.
-
-  temperature = statistics.fit_temperature(apply_batched(run, valid.image), valid.label) if len(valid.label) else 1.0
-  # Another person's workdir may not be writable; then it is fitted each time.
-  with contextlib.suppress(OSError):
-    sealed_json.write(path, {'step': run.step, 'temperature': temperature})
+  temperature = _fit_temperature(run)
+  if path:
+    with contextlib.suppress(OSError):  # Another person's workdir may not be writable.
+      sealed_json.write(path, {'step': run.step, 'temperature': temperature})
   return temperature
 
 
-def load_calibrated(workdir):
-  """Loads the models of a workdir, each with its temperature.
+def _fit_temperature(run: runs.Run) -> float:
+  key = id(run.variables)
+  if key not in _fitted:
+    from digits import statistics  # SciPy takes a second to import.
 
-  Args:
-    workdir: see `find_runs`.
+    valid = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation).valid
+    if len(_fitted) == _MAX_FITTED:
+      _fitted.clear()
+    logits = apply_batched(run, valid.image)
+    _fitted[key] = run.variables, statistics.fit_temperature(logits, valid.label) if len(valid.label) else 1.0
+  return _fitted[key][1]
 
-  Returns:
-    dict of (`Run`, float) by model name.
+
+def load_calibrated(workdir: str | pathlib.Path) -> dict[str, tuple[runs.Run, float]]:
+  """Loads the models of a workdir, each with its temperature, by the names that `find_runs` gives them.
 
   Raises:
     UsageError: there is no run in it.
     DigitsError: a file of a run is damaged, or the dataset cannot be read.
   """
-  loaded = {}
-  for path in runs.find_runs(workdir):
-    run = runs.load_run(path)
-    loaded[run.config.model] = run, load_temperature(path, run)
-  return loaded
+  loaded = {name: runs.load_run(path) for name, path in runs.find_runs(workdir).items()}
+  return {name: (run, load_temperature(run)) for name, run in loaded.items()}
 
 
-def _to_arrays(images):
+def _to_arrays(images: Images) -> np.ndarray | list[np.ndarray]:
   """A uint8 array [N, H, W], or a list of arrays [H, W]."""
   if isinstance(images, np.ndarray):
     if (
@@ -165,7 +193,7 @@ def _to_arrays(images):
   return [_to_array(image) for image in images]
 
 
-def _to_array(image):
+def _to_array(image: str | pathlib.Path | np.ndarray) -> UInt8[np.ndarray, 'h w']:
   if isinstance(image, str | pathlib.Path):
     from digits.handwriting import image_files  # Imports Pillow.
 

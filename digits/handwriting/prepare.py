@@ -5,13 +5,23 @@ into 28x28 by its centre of mass (LeCun et al. 1998, section III.A; in detail Ya
 A photo must be prepared the same way, or the best network fails on it. All functions are pure.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import math
+from typing import TypeAlias
 
+from jaxtyping import Bool
+from jaxtyping import Float
+from jaxtyping import Int
+from jaxtyping import UInt8
 import numpy as np
 from scipy import ndimage
 
+Images: TypeAlias = UInt8[np.ndarray, 'n height width'] | Sequence[UInt8[np.ndarray, '_ _']]
+Mask: TypeAlias = Bool[np.ndarray, 'height width']
+
 SIDE = 28
-_CHUNK_PIXELS = 2**19  # So many are prepared at a time: that fits a cache.
+_CHUNK_PIXELS = 2**19  # This many are prepared at a time, because they fit a cache.
 _BOX = 20  # The side of the box that the digit fills, inside SIDE.
 _LEAST_SQUARE = 10  # A smaller digit is not blown up to fill the box.
 
@@ -23,7 +33,8 @@ _LEAST_CONTRAST = 0.04
 _LEAST_SIGMAS = 6
 # On uneven paper, pixels fainter than this part of the darkest ink belong to the paper.
 _FAINT = 0.25
-# Ruled lines are at least so much of the picture's width, thinner than so much of its shorter side, and no steeper.
+# Ruled lines have at least this part of the picture's width, are thinner than this part of its shorter side, and are
+# no steeper than this.
 _RULE_LENGTH = 0.7
 _RULE_THICKNESS = 1 / 25
 _RULE_SLOPE = 0.1
@@ -33,36 +44,40 @@ _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told fr
 _SPECK = 0.15
 
 
-def prepare(images):
+def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
   """Prepares pictures of one digit each as MNIST's were.
 
   Ink may be darker or lighter than the paper, and the paper unevenly lit. MNIST's own images come out nearly as they
   went in.
 
   Args:
-    images: grey, uint8[N, H, W], or a sequence of uint8[H, W] of any sizes.
+    images: grey, one array or a sequence of uint8[H, W] of any sizes.
 
   Returns:
-    uint8[N, 28, 28, 1], ink 255 on 0; all zeros where there is no ink.
+    Ink 255 on 0; all zeros where there is no ink.
   """
-  if not isinstance(images, np.ndarray):
-    prepared = [prepare(image[None]) for image in images]
-    return np.concatenate(prepared) if prepared else np.zeros((0, SIDE, SIDE, 1), np.uint8)
-  chunk = max(1, _CHUNK_PIXELS // math.prod(images.shape[1:]))
-  prepared = np.zeros((len(images), SIDE, SIDE), np.uint8)
-  for start in range(0, len(images), chunk):
-    prepared[start : start + chunk] = center(extract_ink(images[start : start + chunk]))
-  return prepared[..., None]
+  return np.concatenate([np.zeros((0, SIDE, SIDE), np.uint8), *map(center, extract_inks(images))])[..., None]
 
 
-def extract_ink(images):
+def extract_inks(images: Images) -> Iterator[Float[np.ndarray, 'n height width']]:
+  """Yields what `extract_ink` gives, in order, for as many images of one array at a time as fit a cache."""
+  if isinstance(images, np.ndarray):
+    chunk = max(1, _CHUNK_PIXELS // math.prod(images.shape[1:]))
+    for start in range(0, len(images), chunk):
+      yield extract_ink(images[start : start + chunk])
+  else:
+    for image in images:
+      yield extract_ink(image[None])
+
+
+def extract_ink(images: UInt8[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
   """Separates ink from paper, from the lines that are ruled on it, and from specks.
 
   Args:
-    images: grey, uint8[N, H, W].
+    images: grey.
 
   Returns:
-    float32[N, H, W], 0 for paper to 1 for ink; all zeros where there is no ink.
+    0 for paper to 1 for ink; all zeros where there is no ink.
   """
   ink, flat = _flat_ink(images)
   for i in range(len(ink)):
@@ -73,20 +88,20 @@ def extract_ink(images):
   return _drop_specks(ink)
 
 
-def center(ink):
+def center(ink: Float[np.ndarray, 'n height width']) -> UInt8[np.ndarray, 'n 28 28']:
   """Gives digits the size and the place that MNIST's have.
 
   The bounding box becomes a square of side max(height, width, 10). Its content is resampled to 20x20 by area, scaled to
   a peak of 255 and put into 28x28 by whole pixels, so that the centre of mass is in the middle.
 
   Args:
-    ink: float32[N, H, W], 0 for paper.
+    ink: 0 for paper.
 
   Returns:
-    uint8[N, 28, 28], all zeros where there is no ink.
+    Ink 255 on 0; all zeros where there is no ink.
   """
-  top, height = _extent(ink.any(2))
-  left, width = _extent(ink.any(1))
+  top, height = _extent(np.any(ink, 2))
+  left, width = _extent(np.any(ink, 1))
   side = np.maximum(np.maximum(height, width), _LEAST_SQUARE)
   rows = _area_weights(top - (side - height) // 2, side, ink.shape[1])
   columns = _area_weights(left - (side - width) // 2, side, ink.shape[2])
@@ -105,15 +120,17 @@ def center(ink):
   return prepared
 
 
-def _extent(occupied):
-  """First and number of the places from the first occupied one to the last, int[N] each, of bool[N, L]."""
+def _extent(occupied: Bool[np.ndarray, 'n length']) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' n']]:
+  """The first occupied place, and the number of places from there to the last one."""
   first = occupied.argmax(1)
   last = occupied.shape[1] - occupied[:, ::-1].argmax(1)
   return first, last - first
 
 
-def _area_weights(start, side, length):
-  """How much of each pixel lies in each of 20 equal parts of [start, start + side), float64[N, 20, length].
+def _area_weights(
+  start: Int[np.ndarray, ' n'], side: Int[np.ndarray, ' n'], length: int
+) -> Float[np.ndarray, 'n 20 {length}']:
+  """How much of each pixel lies in each of 20 equal parts of [start, start + side).
 
   Rows sum to 1 where the parts lie inside.
   """
@@ -124,24 +141,24 @@ def _area_weights(start, side, length):
   return np.maximum(overlap, 0) * _BOX / side[:, None, None]
 
 
-def _offset(centroid):
+def _offset(centroid: Float[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
   """Where the 20x20 box starts so that the centroid comes to lie in the middle of 28x28, and no ink outside."""
   return np.clip((SIDE // 2 + 1 - centroid).astype(int), 0, SIDE - _BOX)
 
 
-def find_rules(mask):
+def find_rules(mask: Mask) -> Mask:
   """Finds lines ruled across a picture, level or upright, where no stroke covers them.
 
   Args:
-    mask: bool[H, W], where there is ink.
+    mask: where there is ink.
 
   Returns:
-    bool[H, W]: ink that is thin in one direction and, with small gaps, goes through most of the picture in the other.
+    The ink that is thin in one direction and, with small gaps, goes through most of the picture in the other.
   """
   return _find_level_rules(mask) | _find_level_rules(mask.T).T
 
 
-def _find_level_rules(mask):
+def _find_level_rules(mask: Mask) -> Mask:
   width = mask.shape[1]
   if mask.any(0).mean() < _RULE_LENGTH:
     return np.zeros_like(mask)
@@ -164,8 +181,8 @@ def _find_level_rules(mask):
   return rules
 
 
-def _drop_specks(ink):
-  """Clears pieces of ink float32[N, H, W] that are much smaller than the largest of their image."""
+def _drop_specks(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
+  """Clears pieces of ink that are much smaller than the largest of their image."""
   # Pieces touch by sides or corners, within an image and never across images.
   structure = np.zeros((3, 3, 3), bool)
   structure[1] = True
@@ -181,8 +198,10 @@ def _drop_specks(ink):
   return ink if keep[1:].all() else np.where(keep[labels], ink, 0)
 
 
-def _flat_ink(images):
-  """Ink float32[N, H, W] of images uint8[N, H, W] on flat paper, and whether each is such a one, bool[N]."""
+def _flat_ink(
+  images: UInt8[np.ndarray, 'n height width'],
+) -> tuple[Float[np.ndarray, 'n height width'], Bool[np.ndarray, ' n']]:
+  """The ink of images on flat paper, and which images have flat paper."""
   images = images.astype(np.float32)
   border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], 1)
   paper = np.median(border, 1)
@@ -197,8 +216,8 @@ def _flat_ink(images):
   return np.maximum(ink / np.where(is_light, peak, -peak)[:, None, None], 0), flat
 
 
-def _uneven_ink(image):
-  """Ink float32[H, W] of an image uint8[H, W] on paper whose brightness varies."""
+def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
+  """The ink of an image on paper whose brightness varies."""
   paper = ndimage.gaussian_filter(image.astype(np.float32) / 255, min(image.shape) / 400)  # Takes a sensor's noise off.
   if _is_light_on_dark(paper):
     paper = 1 - paper
@@ -222,12 +241,12 @@ def _uneven_ink(image):
   return np.where(mask, np.minimum(contrast / np.median(contrast[strong]), 1), 0)
 
 
-def _few_pixels(image):
-  """So many pixels are ink at least, where there is any."""
+def _few_pixels(image: np.ndarray) -> int:
+  """The least number of pixels that are ink, if any are."""
   return max(image.size // 2000, min(image.size, 8))
 
 
-def _drop_edges(mask):
+def _drop_edges(mask: Mask) -> Mask:
   """Clears what touches the image's edge, such as the rim of a shadow, unless it is all that there is."""
   labels, _ = ndimage.label(mask, np.ones((3, 3)))
   edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
@@ -235,14 +254,14 @@ def _drop_edges(mask):
   return inner if inner.sum() >= _few_pixels(mask) else mask
 
 
-def _is_light_on_dark(image):
+def _is_light_on_dark(image: Float[np.ndarray, 'height width']) -> bool:
   """Whether the few pixels that differ from their surroundings are lighter than them."""
   image = _shrink(image, 64)
   detail = image - ndimage.gaussian_filter(image, max(image.shape) / 6, mode='nearest')
-  return np.mean(detail**3) > 0
+  return bool(np.mean(detail**3) > 0)
 
 
-def _shrink(image, side):
+def _shrink(image: Float[np.ndarray, 'height width'], side: int) -> Float[np.ndarray, 'h w']:
   """Averages squares of pixels, so that the longer side is at most about `side`."""
   factor = math.ceil(max(image.shape) / side)
   height, width = (math.ceil(length / factor) for length in image.shape)

@@ -20,7 +20,7 @@ def check_devices() -> None:
   """Raises DigitsError if the accelerator that `JAX_PLATFORMS` asks for is not there."""
   try:
     jax.devices()
-  except RuntimeError as error:
+  except (RuntimeError, AssertionError) as error:  # JAX asserts that some platform it knows is there.
     raise errors.DigitsError(
       f'JAX finds no device for JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}: install the extra for it '
       '(cuda12, cuda13 or tpu), or unset JAX_PLATFORMS to use what there is.'

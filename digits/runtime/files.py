@@ -1,6 +1,8 @@
 """Writing files so that nobody ever reads a half of one."""
 
+from collections.abc import Iterator
 import contextlib
+import fnmatch
 import logging
 import os
 import pathlib
@@ -55,17 +57,16 @@ def check_room(directory, num_bytes):
 
 
 @contextlib.contextmanager
-def lock(path, *, waiting=None):
+def lock(path: pathlib.Path, *, waiting: str | None = None) -> Iterator[None]:
   """Holds the lock file `path`; the operating system frees it when the process dies, however it dies.
 
   Args:
-    path: the lock file; its directory exists, and is cleared of what `replace_atomically` did not finish.
+    path: the lock file; its directory exists, and what `replace_atomically` did not finish in it is deleted.
     waiting: what to log before waiting for another process; None to refuse instead of waiting.
 
   Raises:
     DigitsError: another process holds the lock, and `waiting` is None.
   """
-  path = pathlib.Path(path)
   held = filelock.FileLock(path)
   try:
     held.acquire(timeout=0)
@@ -77,11 +78,18 @@ def lock(path, *, waiting=None):
     _logger.warning(waiting)
     held.acquire()
   try:
-    for half in path.parent.rglob('.*.????????.tmp'):  # What processes that were killed were writing atomically.
-      half.unlink(missing_ok=True)
+    _delete_unfinished(path)
     yield
   finally:
     held.release()
+
+
+def _delete_unfinished(lock_file: pathlib.Path) -> None:
+  """Deletes what processes that were killed were writing; nothing below a folder that has a lock of its own."""
+  for folder, below, names in os.walk(lock_file.parent):
+    below[:] = [name for name in below if not os.path.exists(os.path.join(folder, name, lock_file.name))]
+    for name in fnmatch.filter(names, '.*.????????.tmp'):
+      pathlib.Path(folder, name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
