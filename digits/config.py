@@ -143,6 +143,7 @@ class ManySeedsConfig:
     shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
     try:
       config = from_dict({**recipe, 'experiment': 'train', **shared, **overrides})
+      assert isinstance(config, TrainConfig)
       for name, is_set in (('loader', config.loader != 'memory'), ('mesh', config.mesh['data'] > 1)):
         if is_set:
           raise errors.UsageError(
@@ -341,7 +342,7 @@ def _to_json(value: Any) -> Any:
   return [_to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _check_fields(config: Config) -> None:
+def _check_fields(config: Any) -> None:
   for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
     value = getattr(config, name)
     schema.check(f'config.{name}', value, hint)

@@ -136,7 +136,7 @@ def bootstrap_difference(
   # Whole numbers, so that equal differences are equal.
   scaled = seeds_a * np.sum(correct_b, 0, dtype=np.int64) - seeds_b * np.sum(correct_a, 0, dtype=np.int64)
   values, counts = np.unique(scaled, return_counts=True)
-  values, n = values / (seeds_a * seeds_b), len(scaled)
+  values, n = values / (seeds_a * seeds_b), scaled.size
   draws = np.random.default_rng(seed).multinomial(n, counts / n, size=num_resamples)
   low, high = np.quantile(draws @ values / n, [(1 - confidence) / 2, (1 + confidence) / 2])
   return float(counts @ values / n), float(low), float(high)

@@ -79,7 +79,7 @@ def _train_trials(
   """Trains the runs that trials.jsonl does not hold yet, those that may at once together; returns all of them."""
   path = workdir / 'trials.jsonl'
   done = _read_trials(path, config)
-  groups = {}
+  groups: dict[Any, list] = {}
   for trial in trials:
     for seed in config.seeds():
       if _key(trial, seed) not in done:
@@ -160,7 +160,7 @@ def summarize(config: SweepConfig, trials: list[dict[str, float]], runs: dict[st
   Raises:
     DigitsError: every trial diverged.
   """
-  ranked = []
+  ranked: list[dict[str, Any]] = []
   for trial in trials:
     scores = [runs[_key(trial, seed)]['valid'] for seed in config.seeds()]
     means = None
@@ -200,7 +200,7 @@ def _command(config: SweepConfig, values: dict[str, float]) -> str:
 
 
 def _flatten(fields: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, value in fields.items():
     flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
   return flat

@@ -1,6 +1,7 @@
 """The models that a config can name, and what the rest of the code may ask of any model."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import inspect
 import typing
@@ -83,7 +84,7 @@ def architecture_hints(module: type[nn.Module]) -> dict[str, Any]:
   return {field.name: hints[field.name] for field in fields if schema.is_checkable(hints[field.name])}
 
 
-def check_architecture(name: str, architecture: dict[str, Any]) -> None:
+def check_architecture(name: str, architecture: Mapping[str, Any]) -> None:
   """Raises UsageError unless a model is registered by that name and has exactly these fields, of these types."""
   hints = architecture_hints(MODELS.find(name, 'config.model'))
   schema.check_names('config.architecture', architecture, hints)
@@ -91,7 +92,7 @@ def check_architecture(name: str, architecture: dict[str, Any]) -> None:
     schema.check(f'config.architecture.{field}', architecture[field], hint)
 
 
-def make_model(name: str, architecture: dict[str, Any], *, num_classes: int, dtype: str = 'float32') -> nn.Module:
+def make_model(name: str, architecture: Mapping[str, Any], *, num_classes: int, dtype: str = 'float32') -> nn.Module:
   """Makes an unbound module.
 
   Args:

@@ -30,7 +30,9 @@ def check_devices() -> None:
 def use_all_cores() -> None:
   """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
   with contextlib.suppress(RuntimeError):  # JAX has started.
-    if jax.config.jax_num_cpu_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
+    if jax.config.read('jax_num_cpu_devices') in (-1, None) and '--xla_force_host' not in os.environ.get(
+      'XLA_FLAGS', ''
+    ):
       jax.config.update('jax_num_cpu_devices', _num_cores())
 
 
@@ -165,6 +167,6 @@ def spread(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
   """The slice of each batch that the devices of this process hold."""
   shape = (batch_size,)
-  slices = [index[0] for index in over_data(mesh).addressable_devices_indices_map(shape).values()]
+  slices = [index[0] for index in over_data(mesh).addressable_devices_indices_map(shape).values() if index]
   bounds = [index.indices(batch_size)[:2] for index in slices]
   return slice(min(start for start, _ in bounds), max(stop for _, stop in bounds))

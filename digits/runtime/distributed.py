@@ -189,7 +189,7 @@ def _watch(peer, peers, failing):
   if word == _FAILED:
     # Where all processes fail for the same reason, each is left time to say so itself. Process 0 tells the others, and
     # leaves last: without it, JAX aborts them.
-    grace = _SECONDS_OF_GRACE
+    grace = float(_SECONDS_OF_GRACE)
     if jax.process_index() == 0:
       _say(_FAILED, [other for other in peers if other is not peer])
       grace *= 1.5

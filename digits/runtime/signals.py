@@ -29,5 +29,5 @@ def catch_signals() -> Iterator[threading.Event]:
   try:
     yield event
   finally:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
+    for caught, handler in previous.items():
+      signal.signal(caught, handler)

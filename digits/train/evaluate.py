@@ -71,7 +71,7 @@ def evaluate_split(
   for batches in data.host_batches(split, per_call * batch_size):
     counted = np.flatnonzero(batches['mask']) // batch_size
     batches = {name: array.reshape(per_call, batch_size, *array.shape[1:]) for name, array in batches.items()}
-    if devices.data_axis(mesh):
+    if mesh is not None and devices.data_axis(mesh):
       batches = devices.spread(batches, mesh, axis=1)
     metrics = evaluate(metrics, variables, batches, counted[0], counted[-1] + 1)
   return metrics.compute()

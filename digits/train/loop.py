@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import functools
 import math
 import pathlib
 import threading
@@ -129,10 +130,11 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
   rate_at = jax.jit(optim.schedule_of(config, num_steps))
 
   # Compiled whole: operations that are compiled one by one take longer than a short run.
-  options = {'out_shardings': devices.everywhere(mesh), 'compiler_options': devices.compiler_options()}
-  carry = jax.jit(lambda seed: compiled.init_carry(make_recipe(config, num_steps, seed)), **options)(config.seed)
+  init = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())
+  carry = init(lambda seed: compiled.init_carry(make_recipe(config, num_steps, seed)))(config.seed)
   newest = _load_newest(config, workdir, carry)
-  history, loader_state = [], None
+  history: list[records.Record] = []
+  loader_state = None
   if newest is not None:
     carry = devices.replicate(newest.tree, mesh)
     history, loader_state = newest.record['history'], newest.record['loader']

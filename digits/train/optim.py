@@ -11,6 +11,7 @@ import jax
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import PyTree
+import numpy as np
 import optax
 
 from digits import errors
@@ -20,7 +21,7 @@ from digits.config import TrainConfig
 
 OPTIMIZERS = registry.Registry('optimizer')
 
-Number = float | Float[Array, '']
+Number = float | Float[Array, ''] | Float[np.ndarray, '*members']
 
 
 class Hyperparameters(NamedTuple):
@@ -98,7 +99,7 @@ def make_optimizer(
   for field in ('momentum', 'nesterov', 'weight_decay'):
     if field in arguments:
       raise errors.UsageError(f'config.optimizer.{field} is a field of its own: set config.{field}.')
-  given = {'learning_rate': schedule_of(config, num_steps, hyper.learning_rate)}
+  given: dict[str, Any] = {'learning_rate': schedule_of(config, num_steps, hyper.learning_rate)}
   for field, value in (('momentum', hyper.momentum), ('nesterov', config.nesterov)):
     if field in takes:
       given[field] = value
@@ -106,9 +107,10 @@ def make_optimizer(
       raise errors.UsageError(
         f'config.{field}={getattr(config, field)} is not possible: {name} takes none; set it to 0.'
       )
-  decay = optax.add_decayed_weights(hyper.weight_decay, mask=_is_kernel)
+  weight_decay: Any = hyper.weight_decay
+  decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
   if 'weight_decay' in takes:
-    given['weight_decay'] = hyper.weight_decay
+    given['weight_decay'] = weight_decay
     mask = next((field for field in ('mask', 'weight_decay_mask') if field in takes), None)
     decay = optax.identity()
     given |= {mask: _is_kernel} if mask else {}

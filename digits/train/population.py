@@ -95,8 +95,8 @@ class _Members:
     self._members = NamedSharding(self._mesh, PartitionSpec('seeds'))
     padded = [*configs, *[configs[0]] * (-len(configs) % num_devices)]  # Every device has as many.
     self._seeds = [config.seed for config in padded]
-    columns = {name: [getattr(config, name) for config in padded] for name in optim.Hyperparameters._fields}
-    hyper = optim.Hyperparameters(**{name: np.array(column, np.float32) for name, column in columns.items()})
+    columns = [[getattr(config, name) for config in padded] for name in optim.Hyperparameters._fields]
+    hyper = optim.Hyperparameters(*(np.array(column, np.float32) for column in columns))
     self._hyper = jax.device_put((np.array(self._seeds, np.int32), hyper), self._members)
     self._split = jax.device_put(split, NamedSharding(self._mesh, PartitionSpec()))
     self.carry = self.map(lambda hyper: compiled.init_carry(self._make_recipe(hyper)))(self._hyper)
@@ -234,7 +234,7 @@ def train_population(
             window.compute(),
             objective=describe_loss(config),
             grad_norm=float(window.grad_norm),
-            learning_rate=float(schedule(look.step - 1)),
+            learning_rate=np.asarray(schedule(look.step - 1)).item(),
             seconds=seconds_each()['train'],
           )
           history.append(record)
@@ -246,7 +246,8 @@ def train_population(
           scores = [metrics.compute() for metrics in training.unstack(functools.reduce(Metrics.merge, sums))]
           for i, (score, end) in enumerate(zip(scores, training.unstack(training.carry), strict=True)):
             histories[i].append(records.valid_record(look.step, look.epoch, score, seconds_each()['train']))
-            if best[i] is None or score['loss'] < best[i][0]:
+            kept = best[i]
+            if kept is None or score['loss'] < kept[0]:
               best[i] = score['loss'], end
           accuracy = np.mean([score['accuracy'] for score in scores])
           progress.report(look.step, f'epoch {look.epoch + 1}/{config.epochs}, mean validation accuracy {accuracy:.2%}')
@@ -287,7 +288,7 @@ def write_member(member: Member, workdir: pathlib.Path, dataset: arrays.Dataset)
   config, directory = member.config, workdir / 'checkpoints'
   if member.failed_step >= 0:
     num_steps = config.epochs * math.ceil(len(dataset.train.label) / config.batch_size)
-    rate = float(optim.schedule_of(config, num_steps)(member.failed_step))
+    rate = np.asarray(optim.schedule_of(config, num_steps)(member.failed_step)).item()
     failure = loop.describe_failure(member.failed_step, rate, float(member.carry.failed_grad_norm))
     raise errors.DigitsError(f'{failure}. The seed was {config.seed}.')
   workdir.mkdir(parents=True, exist_ok=True)

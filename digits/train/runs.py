@@ -134,11 +134,13 @@ def best_of(runs: Mapping[str, pathlib.Path]) -> str:
     results = read_results(runs[name])
     return results['valid']['loss'] if results and results['valid'] else math.inf
 
-  return min(reversed(runs), key=loss)
+  return min(reversed(list(runs)), key=loss)
 
 
 def _load_config(workdir: pathlib.Path) -> TrainConfig:
-  return config_lib.from_dict(_train_config(_read_config(workdir), workdir))
+  config = config_lib.from_dict(_train_config(_read_config(workdir), workdir))
+  assert isinstance(config, TrainConfig)
+  return config
 
 
 def _read_config(workdir: pathlib.Path) -> dict[str, Any]:

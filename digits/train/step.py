@@ -55,9 +55,9 @@ class TrainState(struct.PyTreeNode):
     return {'params': self.params, **self.collections}
 
 
-def normalize(image: UInt8[Array | np.ndarray, '*shape']) -> Float[Array | np.ndarray, '*shape']:
+def normalize(image: UInt8[Array | np.ndarray, '*shape']) -> Float[Array, '*shape']:
   """Maps pixels to float32 in [0, 1]."""
-  return image.astype(jnp.float32) / 255.0
+  return jnp.asarray(image).astype(jnp.float32) / 255.0
 
 
 def init_state(
@@ -88,7 +88,8 @@ def apply_model(
   model: nn.Module, variables: Variables, image: UInt8[Array | np.ndarray, 'batch h w 1']
 ) -> Float[Array, 'batch classes']:
   """Logits in inference, float32 in whatever dtype the model computes."""
-  return model.apply(variables, normalize(image)).astype(jnp.float32)
+  logits: Any = model.apply(variables, normalize(image))
+  return logits.astype(jnp.float32)
 
 
 def train_step(

@@ -43,7 +43,7 @@ def read_idx(path: str | pathlib.Path) -> UInt8[np.ndarray, '...']:
 
 
 # Not registered: TFDS keeps the name `mnist` for its own builder, which needs TensorFlow.
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
   """MNIST in its original order: image uint8[28, 28, 1] and label 0 to 9."""
 
   name = 'digits_mnist'
