@@ -221,11 +221,11 @@ def test_the_hardest_errors_are_wrong_and_in_order():
   wrong = (probs[0].argmax(-1) != labels) | (probs[1].argmax(-1) != labels)
   assert num_wrong == wrong.sum() > 10
   given = (probs[0] + probs[1])[np.arange(400), labels] / 2
-  assert [image.index for image in images] == sorted(np.flatnonzero(wrong), key=lambda i: given[i])[:10]
+  assert [image.number for image in images] == sorted(np.flatnonzero(wrong), key=lambda i: given[i])[:10]
   first = images[0]
-  assert first.label == labels[first.index]
-  np.testing.assert_array_equal(first.image, comparison.test.image[first.index, ..., 0])
-  assert first.answers['mlp'] == (probs[1][first.index].argmax(), probs[1][first.index].max())
+  assert first.label == labels[first.number]
+  np.testing.assert_array_equal(first.image, comparison.test.image[first.number, ..., 0])
+  assert first.answers['mlp'] == (probs[1][first.number].argmax(), probs[1][first.number].max())
 
 
 @pytest.mark.parametrize('activation', ['relu', 'tanh'])

@@ -6,10 +6,12 @@ safetensors, stablehlo and onnx are checked before they are written: their logit
 """
 
 import argparse
+from collections.abc import Mapping
 from collections.abc import Sequence
 import json
 import pathlib
 import sys
+from typing import Any
 from typing import TYPE_CHECKING
 
 from digits import errors
@@ -42,22 +44,23 @@ def run(args: argparse.Namespace) -> None:
   from digits.train import runs
 
   paths = runs.find_runs(args.workdir)
+  results = {name: results_lib.read_results(path) for name, path in paths.items()}
   if args.format == 'html':
-    exported, content = _make_page(args.workdir)
+    exported, content = _make_page(args.workdir, results)
     difference = None
   elif len(paths) > 1:
     raise errors.UsageError(
       f'{args.workdir} holds several models: name one, as in --workdir={paths[runs.best_of(paths)]}.'
     )
   else:
-    exported = [runs.load_run(path) for path in paths.values()]
-    content, difference = _export_and_check(args.format, exported[0])
+    exported = {name: runs.load_run(path) for name, path in paths.items()}
+    content, difference = _export_and_check(args.format, *exported.values())
   card = model_card.make_card(
-    exported,
+    list(exported.values()),
     kind=args.format,
     file=args.output.name,
     content=content,
-    results=[results_lib.read_results(run.workdir) for run in exported],
+    results=[results[name] for name in exported],
     difference=difference,
   )
   card_path = args.output.with_name(args.output.name + '.md')
@@ -73,13 +76,12 @@ def run(args: argparse.Namespace) -> None:
     print(f'{args.output}: {len(content):,} bytes{checked}. Its card: {card_path}')
 
 
-def _make_page(workdir: str) -> 'tuple[list[Run], bytes]':
+def _make_page(workdir: str, results: Mapping[str, dict[str, Any] | None]) -> 'tuple[dict[str, Run], bytes]':
   """The page to draw on, and the runs that answer there; a model that does not describe its layers is left out."""
   from digits.export import drawing_page
   from digits.handwriting import predict
   from digits.models import layers
   from digits.models import registry
-  from digits.store import results as results_lib
 
   loaded = predict.load_calibrated(workdir)
   # If there is none, the page refuses them.
@@ -88,15 +90,15 @@ def _make_page(workdir: str) -> 'tuple[list[Run], bytes]':
     print(f'{name} does not describe its layers, so it is left out.', file=sys.stderr)
   answerers = {}
   for name, (run, temperature) in drawable.items():
-    results = results_lib.read_results(run.workdir)
+    finished = results[name]
     answerers[name] = drawing_page.Answerer(
       run.model,
       run.params,
       title=registry.about(run.config.model).title,
       temperature=temperature,
-      accuracy=results and results['test']['accuracy'],
+      accuracy=finished['test']['accuracy'] if finished else None,
     )
-  return [run for run, _ in drawable.values()], drawing_page.to_html(answerers)
+  return {name: run for name, (run, _) in drawable.items()}, drawing_page.to_html(answerers)
 
 
 def _export_and_check(kind: str, run: 'Run') -> tuple[bytes, float]:

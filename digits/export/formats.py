@@ -96,7 +96,7 @@ def to_stablehlo(run: Run) -> bytes:
 @contextlib.contextmanager
 def _without_source_locations() -> Iterator[None]:
   """Keeps the paths of this machine's source files out of the file."""
-  limit = jax.config.jax_traceback_in_locations_limit
+  limit = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]  # JAX defines it at run time.
   jax.config.update('jax_traceback_in_locations_limit', 0)
   try:
     yield

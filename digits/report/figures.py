@@ -97,7 +97,7 @@ class Panel(NamedTuple):
 
 def style() -> contextlib.AbstractContextManager:
   """The context manager in which figures are made and saved."""
-  return matplotlib.rc_context(_STYLE)
+  return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]  # Its keys are a literal type of 300 names.
 
 
 def looks(names: Sequence[str]) -> Looks:
@@ -248,10 +248,10 @@ def confusion(name: str, matrix: Float[np.ndarray, 'classes classes'], look: Loo
   axes.tick_params(length=0)
   for spine in axes.spines.values():
     spine.set_visible(False)
-  label, answer = np.unravel_index(errors.argmax(), errors.shape)
+  most = np.unravel_index(errors.argmax(), errors.shape)
   alt = f'Confusion matrix of {name}, images per seed. {errors.sum():.1f} of {matrix.sum():.0f} are off the diagonal'
   if errors.any():
-    alt += f', most of them, {errors[label, answer]:.1f}, where a {label} is answered as {answer}'
+    alt += f', most of them, {errors[most]:.1f}, where a {most[0]} is answered as {most[1]}'
   return Panel(f'confusion-{name}', alt + '.', figure)
 
 
@@ -281,14 +281,14 @@ class HardImage(NamedTuple):
   """A test image that models get wrong.
 
   Attributes:
-    index: its place in the test split.
+    number: its place in the test split, from 0.
     image: its pixels.
     label: its digit.
     disputed: whether people dispute the label.
     answers: for each model the digit and its probability.
   """
 
-  index: int
+  number: int
   image: UInt8[np.ndarray, 'height width']
   label: int
   disputed: bool
@@ -307,7 +307,7 @@ def hardest_errors(images: Sequence[HardImage], number: int, appearance: Looks) 
     _draw_ink(axes, hard.image / 255.0, (left, left + side, top + side, top))
     y = top + side + line
     axes.text(left, y, f'Label {hard.label}{"*" if hard.disputed else ""}', fontsize=8, weight='bold')
-    axes.text(left + cell_width - 10, y, f'no. {hard.index}', fontsize=6.5, color=MUTED, ha='right')
+    axes.text(left + cell_width - 10, y, f'no. {hard.number}', fontsize=6.5, color=MUTED, ha='right')
     for name, (answer, probability) in hard.answers.items():
       y += line
       color, marker = appearance[name]
@@ -318,7 +318,7 @@ def hardest_errors(images: Sequence[HardImage], number: int, appearance: Looks) 
   axes.set(xlim=(0, _POINTS), ylim=(rows * cell_height, 0), aspect='auto')
   axes.axis('off')
   alt = ' '.join(
-    f'Image {hard.index}, label {hard.label}{", disputed" if hard.disputed else ""}: '
+    f'Image {hard.number}, label {hard.label}{", disputed" if hard.disputed else ""}: '
     + ', '.join(f'{name} answers {answer} ({probability:.0%})' for name, (answer, probability) in hard.answers.items())
     + '.'
     for hard in images

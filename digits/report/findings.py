@@ -231,7 +231,7 @@ def hardest(num_shown: int, num_wrong: int, num_disputed: int | None) -> str:
   return f'{sentence}. Of these, {num_disputed} {verb} that human raters did not uphold.'
 
 
-def calibration(name: str, scores: Mapping[str, Spread | None], confidence: float, accuracy: float) -> str:
+def calibration(name: str, scores: Scores, confidence: float, accuracy: float) -> str:
   """Says whether a model is over- or under-confident, and what temperature scaling does about it.
 
   Args:

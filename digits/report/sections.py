@@ -85,7 +85,7 @@ def _learning(comparison: Comparison, looks: figures.Looks) -> Section:
   for draw, curves in ((figures.loss_curves, losses), (figures.accuracy_curves, errors)):
     limits = figures.curve_limits([curve for pair in curves.values() for curve in pair if curve is not None])
     if limits is not None:
-      panels.append([draw(name, *pair, limits, looks[name]) for name, pair in curves.items()])
+      panels.append([draw(name, train, valid, limits, looks[name]) for name, (train, valid) in curves.items()])
   explained = (
     'Dotted, training, measured while it goes on, over the steps since the last record; solid, validation at the end '
     'of every epoch. Lines are means over seeds, and bands reach from the lowest seed to the highest. '
@@ -95,7 +95,10 @@ def _learning(comparison: Comparison, looks: figures.Looks) -> Section:
     'Accuracy against epochs, on an axis that is logarithmic in the errors; 100\u00a0% lies at the upper edge.',
   ]
   return {
-    'findings': [findings.learning(name, *pair, _objective(comparison.models[name])) for name, pair in losses.items()],
+    'findings': [
+      findings.learning(name, train, valid, _objective(comparison.models[name]))
+      for name, (train, valid) in losses.items()
+    ],
     'figures': [Figure(*both) for both in zip(panels, captions, strict=False)],
   }
 
@@ -149,7 +152,7 @@ def find_hardest(comparison: Comparison, limit: int = _NUM_HARDEST) -> tuple[lis
   disputed = disputed_images(comparison)
   return [
     figures.HardImage(
-      index=int(i),
+      number=int(i),
       image=comparison.test.image[i, ..., 0],
       label=int(labels[i]),
       disputed=disputed is not None and i in disputed,
@@ -204,27 +207,28 @@ def _learned(comparison: Comparison) -> Section:
   sentences, dense, convolutional = [], [], []
   scale = 'Green is positive, pink negative; the 0.5\u00a0% largest numbers share the ends of the scale.'
   for name, runs in comparison.models.items():
-    layers = layers_lib.layers_of(runs.model) or [None]
-    if isinstance(layers[0], layers_lib.Convolution):
-      panels, said = _convolutions(name, runs, layers[0], image, label)
+    first = next(iter(layers_lib.layers_of(runs.model) or ()), None)
+    if isinstance(first, layers_lib.Convolution):
+      panels, said = _convolutions(name, runs, first, image, label)
       caption = (
         f'{name}, seed {runs.seeds[0]}: the filters of its first layer, and what its layers make of test image '
         f'no. {index}, a {label}, after pooling and activation. {scale}'
       )
       convolutional.append(Figure(panels, caption))
-    elif isinstance(layers[0], layers_lib.Dense):
+    elif isinstance(first, layers_lib.Dense):
       panel, said = _dense_weights(name, runs, image.shape)
       dense.append(panel)
     else:
       said = [findings.undescribed(name)]
     sentences += said
+  drawn = convolutional
   if dense:
     caption = (
       'The weights from the pixels, laid out as the image, of the first seed of each model; hidden units are sorted by '
       f'the norm of their outgoing weights. {scale}'
     )
-    dense = [Figure(dense, caption)]
-  return {'findings': sentences, 'figures': dense + convolutional}
+    drawn = [Figure(dense, caption), *convolutional]
+  return {'findings': sentences, 'figures': drawn}
 
 
 def _example(comparison: Comparison) -> tuple[UInt8[np.ndarray, 'height width'], int]:
@@ -239,16 +243,22 @@ def _dense_weights(name: str, runs: ModelRuns, image_shape: tuple[int, ...]) -> 
   first, *later = [one for one in layers_lib.layers_of(runs.model) or () if isinstance(one, layers_lib.Dense)]
   kernels = np.asarray(params[first.name]['kernel']).reshape(-1, *image_shape)
   said = [findings.central_weights(name, kernels)]
-  options = {'unit': 'Weight', 'alt': f'Weight images of {name}. {said[0]}'}
-  if not later:
-    titles = [str(digit) for digit in range(len(kernels))]
-    title = f'{name}: weights to each digit'
-    return figures.tiles(f'weights-{name}', kernels, title=title, titles=titles, columns=5, **options), said
-  outgoing = np.linalg.norm(params[later[0].name]['kernel'], axis=0)
-  kernels = kernels[np.argsort(-outgoing, kind='stable')][:_MAX_HIDDEN_UNITS]
-  return figures.tiles(
-    f'weights-{name}', kernels, title=f'{name}: weights to {len(kernels)} hidden units', **options
-  ), said
+  columns: int | None = 5
+  titles, units = [str(digit) for digit in range(len(kernels))], 'each digit'
+  if later:
+    outgoing = np.linalg.norm(params[later[0].name]['kernel'], axis=0)
+    kernels = kernels[np.argsort(-outgoing, kind='stable')][:_MAX_HIDDEN_UNITS]
+    titles, columns, units = [], None, f'{len(kernels)} hidden units'
+  panel = figures.tiles(
+    f'weights-{name}',
+    kernels,
+    title=f'{name}: weights to {units}',
+    unit='Weight',
+    alt=f'Weight images of {name}. {said[0]}',
+    titles=titles,
+    columns=columns,
+  )
+  return panel, said
 
 
 def _convolutions(

@@ -41,7 +41,7 @@ def save_activations(results: Mapping[str, Any], directory: pathlib.Path) -> Non
 
 
 def _function(name: str, function: Callable[[jax.Array], jax.Array], xlabel: str = 'Input') -> _Panel:
-  x = np.linspace(-6, 6, 601)
+  x = jnp.linspace(-6, 6, 601)
   figure, axes = figures.new(2.2, name)
   axes.plot(x, function(x), color=figures.MODEL_COLORS[0], label='value')
   axes.plot(x, jax.vmap(jax.grad(function))(x), '--', color=figures.MODEL_COLORS[1], label='derivative')
