@@ -144,17 +144,24 @@ def _curve(*values):
 
 def test_learning_tells_falling_from_risen_loss():
   falling = findings.learning('mlp', _curve([0.5, 0.1]), _curve([0.5, 0.3], [0.5, 0.4]))
-  assert 'least, 0.3500, at epoch 2 of 2; in 2 of 2 seeds the last epoch was the best' in falling
+  assert 'lowest, 0.3500, at epoch 2 of 2; in 2 of 2 seeds the last epoch was the best' in falling
   assert 'lies 0.2500 above the training loss' in falling
   risen = findings.learning('mlp', _curve([0.5, 0.9]), _curve([0.3, 0.5]))
-  assert 'least, 0.3000, at epoch 1 of 2; in 0 of 1 seed the last epoch was the best' in risen
+  assert 'lowest, 0.3000, at epoch 1 of 2; in 0 of 1 seed the last epoch was the best' in risen
   assert 'lies 0.4000 below the training loss' in risen
+
+
+def test_a_training_loss_of_another_kind_is_named_and_not_compared():
+  sentence = findings.learning('own', _curve([0.5, 0.9]), _curve([0.3, 0.5]), 'cross-entropy with label smoothing 0.1')
+  assert sentence.endswith(
+    'Its training loss is cross-entropy with label smoothing 0.1, which is not to be compared with it.'
+  )
 
 
 def test_confusions():
   assert 'every test image correctly' in findings.confusions('cnn', np.diag([5.0, 5.0]))
   sentence = findings.confusions('cnn', np.array([[4, 0.5], [2, 3]]))
-  assert sentence == 'cnn makes 2.5 errors a seed; the most frequent is to answer 0 for a 1, 2.0 of 5 times.'
+  assert sentence == 'cnn makes 2.5 errors per seed; the most frequent is to answer 0 for a 1, 2.0 of 5 times.'
 
 
 def test_digits():

@@ -45,7 +45,7 @@ def test_cnn_against_a_plain_numpy_forward_pass():
   np.testing.assert_allclose(model.apply({'params': params}, image), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', list(models.MODELS))
+@pytest.mark.parametrize('name', ['softmax', 'mlp', 'cnn'])
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name):
   image = jnp.ones((2, 28, 28, 1))
   model = models.MODELS[name](dtype='bfloat16')

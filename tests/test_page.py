@@ -8,7 +8,10 @@ import jax
 import numpy as np
 import pytest
 from support import chromium
+from support.own_models import OwnResNet
+from support.own_models import random_variables
 
+from digits import errors
 from digits.export import drawing_page
 from digits.handwriting import prepare
 from digits.train import step as step_lib
@@ -20,33 +23,53 @@ browser = [
 
 
 def _models():
-  """Random models, as `load_calibrated` gives them."""
-  from test_export import _make_run
+  """Random models by name, with what the page shows of each."""
+  from test_export import make_run
 
-  runs = [_make_run('softmax'), _make_run('mlp', activation='tanh'), _make_run('cnn', kernel_size=4)]
-  return {run.config.model: (run, 1.5) for run in runs}
+  runs = {
+    'softmax': make_run('softmax'),
+    'mlp': make_run('mlp', activation='tanh'),
+    'cnn': make_run('cnn', kernel_size=4),
+    'mlp_elu': make_run('mlp', activation='elu'),
+    'cnn_silu': make_run('cnn', features=(3, 4), conv_activation='silu'),
+    'own': make_run('own_described', inner='gelu', outer='identity'),
+  }
+  return {
+    name: drawing_page.Answerer(
+      run.model, run.params, title=run.config.model, temperature=1.5, accuracy={'softmax': 0.92}.get(name)
+    )
+    for name, run in runs.items()
+  }
 
 
 def test_the_page_is_one_file_with_the_parameters_in_it():
   models = _models()
-  content = drawing_page.to_html(models, {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}).decode()
+  content = drawing_page.to_html(models).decode()
   assert len(content) < 2_000_000
   assert not re.search(r'(src|href)\s*=|https?:|@import|url\(|fetch\(|XMLHttp', content)
   assert "default-src 'none'" in content
   written = json.loads(re.search(r'const models = (\[.*\]);\n', content)[1])
   assert [model['name'] for model in written] == list(models)
   layers = written[2]['layers']
-  assert [layer['activation'] for layer in layers] == ['relu'] * 3 + ['sigmoid', 'none']
+  block = ['convolution', 'activation', 'max_pool']
+  assert [layer['kind'] for layer in layers] == block * 3 + ['dense', 'activation', 'dense']
+  assert [layer['name'] for layer in layers if 'name' in layer] == ['relu'] * 3 + ['sigmoid']
   kernel = np.frombuffer(base64.b64decode(layers[0]['kernel']), '<f4').reshape(layers[0]['shape'])
-  np.testing.assert_array_equal(kernel, models['cnn'][0].params['conv1']['kernel'])
+  np.testing.assert_array_equal(kernel, models['cnn'].params['conv1']['kernel'])
   kernel = np.frombuffer(base64.b64decode(layers[-1]['kernel']), '<f4').reshape(layers[-1]['shape'])
-  np.testing.assert_array_equal(kernel, models['cnn'][0].params['logits']['kernel'].T)
+  np.testing.assert_array_equal(kernel, models['cnn'].params['logits']['kernel'].T)
+
+
+def test_a_model_that_says_nothing_of_its_layers_is_refused():
+  own = OwnResNet()
+  with pytest.raises(errors.UsageError, match='--format=html needs to know the layers of OwnResNet'):
+    drawing_page.to_html({'own': drawing_page.Answerer(own, random_variables(own)['params'], 'own', 1.0, None)})
 
 
 @pytest.fixture(scope='module')
 def opened(mnist, tmp_path_factory):
   path = tmp_path_factory.mktemp('page') / 'digits.html'
-  path.write_bytes(drawing_page.to_html(_models(), {'softmax': 0.92, 'mlp': None, 'cnn': 0.99}))
+  path.write_bytes(drawing_page.to_html(_models()))
   with chromium.Page(path.as_uri()) as browser_page:
     yield browser_page
     assert browser_page.problems() == []
@@ -75,9 +98,10 @@ class TestInBrowser:
     prepared = prepare.prepare(pictures)
     answers = [_in_browser(opened, picture) for picture in pictures]
     np.testing.assert_array_equal([answer['seen'] for answer in answers], prepared.reshape(200, 784))
-    for i, (run, _) in enumerate(models.values()):
+    for i, answerer in enumerate(models.values()):
       logits = np.array([answer['logits'][i] for answer in answers])
-      expected = np.asarray(jax.jit(step_lib.apply_model, static_argnums=0)(run.model, run.params, prepared))
+      variables = {'params': answerer.params}
+      expected = np.asarray(jax.jit(step_lib.apply_model, static_argnums=0)(answerer.model, variables, prepared))
       np.testing.assert_allclose(logits, expected, atol=1e-3)
       np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
 
@@ -120,7 +144,7 @@ class TestInBrowser:
     assert (both > 0).sum() > (first > 0).sum()
     seen = opened.evaluate('Array.from(digits.prepare(digits.levels(), 448, 448))')
     np.testing.assert_array_equal(np.reshape(seen, (28, 28)), prepare.prepare(both[None])[0, ..., 0])
-    assert opened.evaluate('document.querySelectorAll(".best").length') == 3
+    assert opened.evaluate('document.querySelectorAll(".best").length') == len(_models())
     opened.evaluate('document.getElementById("undo").click()')
     np.testing.assert_array_equal(self._levels(opened), first)
     opened.evaluate('document.getElementById("clear").click()')
@@ -138,7 +162,7 @@ class TestInBrowser:
     spoken = opened.evaluate(
       'new Promise(done => setTimeout(() => done(document.getElementById("status").textContent), 600))'
     )
-    assert re.fullmatch(r'softmax says \d, [\d.]+%\. mlp says \d, [\d.]+%\. cnn says \d, [\d.]+%\.', spoken)
+    assert re.fullmatch(' '.join(rf'{name} says \d, [\d.]+%\.' for name in _models()), spoken)
     assert opened.evaluate('document.getElementById("status").getAttribute("aria-live")') == 'polite'
     self._press(opened, 'z', modifiers=2)
     assert not self._levels(opened).any()

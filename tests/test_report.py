@@ -8,14 +8,18 @@ import matplotlib.figure
 import numpy as np
 import pytest
 from support import chromium
+from support import own_models
 from support.comparisons import make_comparison
 from support.comparisons import make_history
+from support.comparisons import make_runs
+from support.comparisons import make_split
 
 from digits import errors
 from digits import statistics
 from digits.models.activations import ACTIVATIONS
 from digits.report import figures
 from digits.report import page as page_lib
+from digits.report import sections
 from digits.report import summary as comparison_lib
 
 
@@ -120,10 +124,58 @@ def test_hidden_units_are_shown_by_the_norm_of_their_outgoing_weights(comparison
   monkeypatch.setattr(figures, 'tiles', lambda name, images, **kwargs: shown.append(images))
   runs = comparison.models['mlp']
   norms = np.roll(np.arange(1.0, 13.0), 5)
-  params = runs.params | {'logits': {'kernel': np.full((10, 12), norms), 'bias': np.zeros(10)}}
-  page_lib._dense_weights('mlp', runs._replace(params=params), (28, 28))
+  params = runs.variables['params'] | {'logits': {'kernel': np.full((10, 12), norms), 'bias': np.zeros(10)}}
+  sections._dense_weights('mlp', runs._replace(variables={'params': params}), (28, 28))
   incoming = params['hidden']['kernel']
   np.testing.assert_array_equal(shown[0], incoming[np.argsort(-norms)].reshape(12, 28, 28))
+
+
+@pytest.fixture(scope='module')
+def own_page(tmp_path_factory):
+  """The page of recipes of models of one's own, whose names are not those of their models."""
+  own_models.register()
+  test, valid = make_split(100), make_split(60, seed=1)
+  smoothed = {'label_smoothing': 0.1, 'optimizer': {'name': 'adam', 'b1': 0.8}, 'momentum': 0.0, 'nesterov': False}
+  models = {
+    'described': make_runs(
+      'described', 2.0, test, valid, model='own_described', architecture={'inner': 'gelu', 'outer': 'silu'}
+    ),
+    'silent': make_runs('silent', 3.0, test, valid, model='own_resnet', architecture={'features': 2}, **smoothed),
+    'wide': make_runs('wide', 3.0, test, valid, model='mlp'),
+  }
+  directory = tmp_path_factory.mktemp('own')
+  return page_lib.write_report(comparison_lib.Comparison(models, test, valid), directory)
+
+
+def test_a_model_that_says_nothing_of_its_layers_is_left_out_of_two_parts_and_said_to_be(own_page):
+  text = own_page.read_text()
+  outline = _Outline(text)
+  assert text.count('<li>silent does not describe its layers, so it is left out here.</li>') == 2
+  (frame,) = [attrs for tag, attrs in outline.tags if tag == 'iframe']
+  written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
+  assert [(model['name'], model['title']) for model in written] == [
+    ('described', 'layers of my own'),
+    ('wide', 'one hidden layer'),
+  ]
+  names = {attrs['id'] for tag, attrs in outline.tags if tag == 'svg'}
+  assert {'loss-silent', 'confusion-silent', 'filters-described', 'weights-wide'} <= names
+  assert not names & {'filters-silent', 'weights-silent', 'maps-first-described'}  # It sows nothing.
+
+
+def test_the_page_says_which_loss_a_training_curve_is_and_how_each_model_is_trained(own_page):
+  text = own_page.read_text()
+  assert text.count('Its training loss is cross-entropy with label smoothing 0.1') == 1
+  for row in ('optimizer</th><td>sgd</td><td>adam, b1 0.8</td><td>sgd', 'label smoothing</th><td>0</td><td>0.1</td>'):
+    assert row in text
+  assert {'augment', 'ema decay'} <= set(re.findall(r'<tr><th scope="row">([a-z ]+)</th>', text))
+
+
+def test_models_of_which_none_describes_its_layers(tmp_path):
+  own_models.register()
+  test, valid = make_split(50), make_split(60, seed=1)
+  runs = make_runs('silent', 3.0, test, valid, model='own_resnet', architecture={'features': 2})
+  text = page_lib.write_report(comparison_lib.Comparison({'silent': runs}, test, valid), tmp_path).read_text()
+  assert 'iframe' not in {tag for tag, _ in _Outline(text).tags}
 
 
 def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
@@ -151,29 +203,29 @@ def test_one_model_one_seed_no_validation(tmp_path, strength):
 
 def test_the_same_comparison_gives_the_same_page(tmp_path):
   comparison = make_comparison({'softmax': 1.0}, num_test=50, num_seeds=1)
-  first, second = (page.write_report(comparison, tmp_path / name).read_bytes() for name in 'ab')
+  first, second = (page_lib.write_report(comparison, tmp_path / name).read_bytes() for name in 'ab')
   assert first == second
 
 
 def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.DigitsError, match='file'):
-    page.write_report(make_comparison({'softmax': 1.0}), tmp_path / 'file')
+    page_lib.write_report(make_comparison({'softmax': 1.0}), tmp_path / 'file')
 
 
 def test_the_hardest_errors_are_wrong_and_in_order():
   comparison = make_comparison({'softmax': 2.0, 'mlp': 2.0}, num_test=400)
-  images, num_wrong = page_lib.find_hardest(comparison, limit=10)
+  images, num_wrong = sections.find_hardest(comparison, limit=10)
   labels = comparison.test.label
   probs = [statistics.probabilities(runs.test_logits).mean(0) for runs in comparison.models.values()]
   wrong = (probs[0].argmax(-1) != labels) | (probs[1].argmax(-1) != labels)
   assert num_wrong == wrong.sum() > 10
   given = (probs[0] + probs[1])[np.arange(400), labels] / 2
-  assert [image.index for image in images] == sorted(np.flatnonzero(wrong), key=lambda i: given[i])[:10]
+  assert [image.number for image in images] == sorted(np.flatnonzero(wrong), key=lambda i: given[i])[:10]
   first = images[0]
-  assert first.label == labels[first.index]
-  np.testing.assert_array_equal(first.image, comparison.test.image[first.index, ..., 0])
-  assert first.answers['mlp'] == (probs[1][first.index].argmax(), probs[1][first.index].max())
+  assert first.label == labels[first.number]
+  np.testing.assert_array_equal(first.image, comparison.test.image[first.number, ..., 0])
+  assert first.answers['mlp'] == (probs[1][first.number].argmax(), probs[1][first.number].max())
 
 
 @pytest.mark.parametrize('activation', ['relu', 'tanh'])
@@ -185,13 +237,13 @@ def test_feature_maps_are_what_the_next_layer_sees(activation):
   runs = comparison.models['cnn']
   model = runs.model.clone(conv_activation=activation)
   image = comparison.test.image[0, ..., 0]
-  maps = page_lib.feature_maps(model, runs.params, image)
+  maps = sections.feature_maps(model, runs.variables, image)
   assert {layer: array.shape for layer, array in maps.items()} == {'conv1': (2, 14, 14), 'conv2': (3, 7, 7)}
-  conv1 = runs.params['conv1']
+  conv1 = runs.variables['params']['conv1']
   outputs = lax.conv_general_dilated(
     (image / np.float32(255))[None, None], conv1['kernel'], (1, 1), 'SAME', dimension_numbers=('NCHW', 'HWIO', 'NCHW')
   )
-  outputs = np.asarray(ACTIVATIONS[activation](outputs + conv1['bias'].reshape(1, -1, 1, 1)))[0]
+  outputs = np.asarray(ACTIVATIONS[activation].function(outputs + conv1['bias'].reshape(1, -1, 1, 1)))[0]
   expected = outputs.reshape(2, 14, 2, 14, 2).max((2, 4))
   np.testing.assert_allclose(maps['conv1'], expected, atol=1e-5)
 

@@ -1,58 +1,66 @@
-"""Writes a trained model as a file: python -m digits.commands.export --workdir=runs/cnn --format=onnx --output=cnn.onnx.
+"""Writes a trained model as a file, with a model card beside it: OUTPUT.md.
 
-A model card is written beside it, as OUTPUT.md, after the file was checked: its logits on the whole test split against
-JAX's.
+Example: digits export --workdir=runs/cnn --format=onnx --output=cnn.onnx
+
+safetensors, stablehlo and onnx are checked before they are written: their logits on the whole test split against JAX's.
 """
 
+import argparse
+from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 import pathlib
+import sys
+from typing import Any
+from typing import TYPE_CHECKING
 
 from digits import errors
 from digits.commands import cli
 
+if TYPE_CHECKING:
+  from digits.train.runs import Run
+
 _FORMATS = ('safetensors', 'stablehlo', 'onnx', 'html')
-# What rounding cannot explain. Logits are of the order of 10, and the sums have up to 800 terms.
+# Rounding explains less. Logits are of the order of 10, and the sums have up to 800 terms.
 _LARGEST_DIFFERENCE = 1e-3
 
 
-def main():
-  """Runs the command."""
-  parser = cli.ArgumentParser(prog='python -m digits.commands.export', description=__doc__)
-  parser.add_argument('--workdir', required=True, help='of a run; for html, of a comparison too: all its models answer')
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Parses the arguments."""
+  parser = cli.make_parser('export', __doc__, workdir='of a run; for html, of a comparison too: all its models answer')
   parser.add_argument('--format', required=True, choices=_FORMATS, help='html is a page to draw on')
-  parser.add_argument('--output', required=True, type=pathlib.Path, help='the file to write')
-  parser.add_argument('--json', action='store_true', help='print one JSON document')
-  args = parser.parse_args()
+  parser.add_argument('--output', required=True, metavar='FILE', type=pathlib.Path, help='the file to write')
+  args = parser.parse_args(argv)
   if args.output.is_dir() or not args.output.parent.is_dir():
     raise errors.UsageError(f'--output={args.output} is not a file in a directory that exists.')
+  return args
 
-  from digits.export import drawing_page
+
+def run(args: argparse.Namespace) -> None:
+  """Writes the file and its card, and says where they are."""
   from digits.export import model_card
-  from digits.handwriting import predict
-  from digits.runtime import devices
-  from digits.runtime import files  # Imported here, so that --help and a wrong flag answer at once.
+  from digits.runtime import files
   from digits.store import results as results_lib
-  from digits.train import runs as runs_lib
+  from digits.train import runs
 
-  paths = runs_lib.find_runs(args.workdir)
-  if len(paths) > 1 and args.format != 'html':
-    raise errors.UsageError(f'{args.workdir} holds several models: name one, as in --workdir={paths[-1]}.')
-  runs = [runs_lib.load_run(path) for path in paths]
-  results = [results_lib.read_results(path) for path in paths]
-  devices.check_devices()
+  paths = runs.find_runs(args.workdir)
+  results = {name: results_lib.read_results(path) for name, path in paths.items()}
   if args.format == 'html':
-    accuracies = [result and result['test']['accuracy'] for result in results]
-    names = [run.config.model for run in runs]
-    content = drawing_page.to_html(predict.load_calibrated(args.workdir), dict(zip(names, accuracies, strict=True)))
+    exported, content = _make_page(args.workdir, results)
     difference = None
+  elif len(paths) > 1:
+    raise errors.UsageError(
+      f'{args.workdir} holds several models: name one, as in --workdir={paths[runs.best_of(paths)]}.'
+    )
   else:
-    content, difference = _export_and_check(args.format, runs[0])
+    exported = {name: runs.load_run(path) for name, path in paths.items()}
+    content, difference = _export_and_check(args.format, *exported.values())
   card = model_card.make_card(
-    runs,
+    list(exported.values()),
     kind=args.format,
     file=args.output.name,
     content=content,
-    results=results,
+    results=[results[name] for name in exported],
     difference=difference,
   )
   card_path = args.output.with_name(args.output.name + '.md')
@@ -68,8 +76,33 @@ def main():
     print(f'{args.output}: {len(content):,} bytes{checked}. Its card: {card_path}')
 
 
-def _export_and_check(kind, run):
-  """The file's bytes, and the largest difference of a logit from JAX on the test split."""
+def _make_page(workdir: str, results: Mapping[str, dict[str, Any] | None]) -> 'tuple[dict[str, Run], bytes]':
+  """The page to draw on, and the runs that answer there; a model that does not describe its layers is left out."""
+  from digits.export import drawing_page
+  from digits.handwriting import predict
+  from digits.models import layers
+  from digits.models import registry
+
+  loaded = predict.load_calibrated(workdir)
+  # If there is none, the page refuses them.
+  drawable = {name: one for name, one in loaded.items() if layers.layers_of(one[0].model) is not None} or loaded
+  for name in loaded.keys() - drawable.keys():
+    print(f'{name} does not describe its layers, so it is left out.', file=sys.stderr)
+  answerers = {}
+  for name, (run, temperature) in drawable.items():
+    finished = results[name]
+    answerers[name] = drawing_page.Answerer(
+      run.model,
+      run.params,
+      title=registry.about(run.config.model).title,
+      temperature=temperature,
+      accuracy=finished['test']['accuracy'] if finished else None,
+    )
+  return {name: run for name, (run, _) in drawable.items()}, drawing_page.to_html(answerers)
+
+
+def _export_and_check(kind: str, run: 'Run') -> tuple[bytes, float]:
+  """The file, and the largest difference of a logit from JAX on the test split."""
   import numpy as np
 
   from digits import data
@@ -81,11 +114,7 @@ def _export_and_check(kind, run):
   difference = float(np.abs(execute(content, run, images) - formats.reference_logits(run, images)).max())
   if not difference <= _LARGEST_DIFFERENCE:
     raise errors.DigitsError(
-      f'The exported model differs from JAX by {difference:.1e} in a logit, so it was not written: '
-      'try another version of the packages of "digits-jax[export]".'
+      f'The exported model differs from JAX by {difference:.1e} in a logit, so it was not written: check what the '
+      'model says of its layers, or try another version of the packages of "digits-jax[export]".'
     )
   return content, difference
-
-
-if __name__ == '__main__':
-  cli.run(main)

@@ -1,21 +1,32 @@
 """The activation study: what is said of sigmoid, tanh and ReLU, measured on these models and not repeated."""
 
+from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
+from jaxtyping import Float
 import numpy as np
 import optax
 
+from digits import errors
 from digits.config import ActivationsConfig
 from digits.data import arrays
 from digits.experiments import compare
+from digits.models import layers as layers_lib
 from digits.runtime.progress import Stopwatch
-from digits.store import results as results_lib
-from digits.train import runs as runs_lib
+from digits.store.results import read_results
+from digits.train import population
+from digits.train.metrics import Batch
 from digits.train.metrics import Metrics
+from digits.train.runs import load_run
 from digits.train.step import normalize
+from digits.train.step import Variables
+
+Recipe = Mapping[str, Any]  # What results.json says of a recipe.
 
 # An activation whose magnitude is below this counts as zero; only ReLU's are exactly so.
 _ZERO = 1e-6
@@ -24,6 +35,12 @@ _ZERO = 1e-6
 def check(config: ActivationsConfig, dataset: arrays.Dataset) -> None:
   """See `runner.Experiment`."""
   compare.check(config, dataset)
+  for name, (first, *_) in config.train_configs().items():
+    if not any(isinstance(one, layers_lib.Nonlinearity) for one in layers_lib.layers_of(first.make_model()) or ()):
+      raise errors.UsageError(
+        f'config.recipes.{name} cannot be studied, because the model {first.model} has no method layers() that names '
+        'its activations: add one, see digits/models/layers.py, or remove the recipe.'
+      )
 
 
 def work(config: ActivationsConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
@@ -37,58 +54,61 @@ def work(config: ActivationsConfig, workdir: pathlib.Path, dataset: arrays.Datas
   return results
 
 
-def make_probe(model):
-  """Makes a measurement of a model that does not change it.
-
-  Args:
-    model: an unbound `nn.Module` with layers of `kernel` parameters.
+def make_probe(model: nn.Module) -> population.Probe:
+  """Makes a measurement of a model that describes its layers, which does not change it.
 
   Returns:
-    A pure function `(variables, batch) -> dict of float32[]`: for each layer `gradient/LAYER`, the norm of the gradient
-    of the mean loss with respect to its kernel over the square root of the number of its elements; and for each hidden
-    layer `zeros/LAYER`, the share of its activations that are zero over the batch.
+    A pure function of variables and a batch. It returns for each layer `gradient/LAYER`, the norm of the gradient of
+    the mean loss with respect to its kernel over the square root of the number of its elements; and for each layer
+    whose activation is sown `zeros/LAYER`, the share of the activations that are zero over the batch.
   """
+  layers = layers_lib.layers_of(model) or []
 
-  def probe(variables, batch):
+  def probe(variables: Variables, batch: Batch) -> dict[str, Float[Array, '']]:
     def loss_fn(params):
       given = {**variables, 'params': params}
       logits, state = model.apply(given, normalize(batch['image']), mutable='intermediates')
       loss = Metrics.from_logits(logits.astype(jnp.float32), batch).loss
-      return loss / jnp.maximum(jnp.sum(batch['mask']), 1.0), state['intermediates']
+      return loss / jnp.maximum(jnp.sum(batch['mask']), 1.0), state.get('intermediates', {})
 
-    grads, activations = jax.grad(loss_fn, has_aux=True)(variables['params'])
+    grads, sown = jax.grad(loss_fn, has_aux=True)(variables['params'])
     measured = {}
-    for layer, leaves in grads.items():
-      measured[f'gradient/{layer}'] = optax.tree.norm(leaves['kernel']) / leaves['kernel'].size ** 0.5
-    for layer, (values,) in activations.items():
-      rows = batch['mask'].reshape(-1, *[1] * (values.ndim - 1))
-      zeros = jnp.sum((jnp.abs(values) < _ZERO) * rows)
-      measured[f'zeros/{layer.removesuffix("_active")}'] = zeros / jnp.maximum(jnp.sum(rows) * values[0].size, 1.0)
+    for layer in layers:
+      if isinstance(layer, layers_lib.Convolution | layers_lib.Dense):
+        gradient = grads[layer.name]['kernel']
+        measured[f'gradient/{layer.name}'] = optax.tree.norm(gradient) / gradient.size**0.5
+      elif isinstance(layer, layers_lib.Nonlinearity) and f'{layer.of}_active' in sown:
+        (values,) = sown[f'{layer.of}_active']
+        rows = batch['mask'].reshape(-1, *[1] * (values.ndim - 1))
+        zeros = jnp.sum((jnp.abs(values) < _ZERO) * rows)
+        measured[f'zeros/{layer.of}'] = zeros / jnp.maximum(jnp.sum(rows) * values[0].size, 1.0)
     return measured
 
   return probe
 
 
-def summarize(config, workdir):
+def summarize(config: ActivationsConfig, workdir: pathlib.Path) -> dict[str, Any]:
   """What the finished runs say.
 
-  Args:
-    config: `CompareConfig`.
-    workdir: `pathlib.Path` of the study.
-
   Returns:
-    dict of experiment, num_seeds, recipes and findings. A recipe has its activation, the model's name, final test and
-    valid scores per seed, and per seed its records of the splits `valid` and `probe`.
+    dict of experiment, num_seeds, recipes and findings. A recipe has its activation; the model's name; by the name of
+    each layer with parameters, in order, its kind; final test scores per seed; and per seed its records of the splits
+    `valid` and `probe`.
   """
   recipes = {}
   for name, train_configs in config.train_configs().items():
     directories = [compare.run_directory(workdir, name, one) for one in train_configs]
-    histories = [runs_lib.load_run(directory).history for directory in directories]
-    results = [results_lib.read_results(directory) for directory in directories]
-    architecture = train_configs[0].architecture
+    histories = [load_run(directory).history for directory in directories]
+    results = [read_results(directory) or {} for directory in directories]
+    layers = layers_lib.layers_of(train_configs[0].make_model()) or []
     recipes[name] = {
       'model': train_configs[0].model,
-      'activation': architecture.get('conv_activation', architecture.get('activation')),
+      'activation': next(layer.activation for layer in layers if isinstance(layer, layers_lib.Nonlinearity)),
+      'layers': {
+        layer.name: type(layer).__name__
+        for layer in layers
+        if isinstance(layer, layers_lib.Convolution | layers_lib.Dense)
+      },
       'learning_rate': train_configs[0].learning_rate,
       'test': [result['test'] for result in results],
       'valid': [[record for record in history if record['split'] == 'valid'] for history in histories],
@@ -102,7 +122,7 @@ def summarize(config, workdir):
   }
 
 
-def find(recipes):
+def find(recipes: Mapping[str, Recipe]) -> list[dict[str, Any]]:
   """Tests what is usually said, model by model.
 
   A claim about two activations is `supported` if it holds between every seed of the one and every seed of the other,
@@ -112,7 +132,7 @@ def find(recipes):
     recipes: as in `summarize`.
 
   Returns:
-    list of dicts of claim, model, verdict and numbers, a dict of the mean over seeds by activation.
+    list of dicts of claim, model, verdict and numbers, which has the mean over seeds by activation.
   """
   findings = []
   for model in dict.fromkeys(recipe['model'] for recipe in recipes.values()):
@@ -124,49 +144,42 @@ def find(recipes):
     early = {name: [records[0]['loss'] for records in recipe['valid']] for name, recipe in by_activation.items()}
     error = {name: [1 - test['accuracy'] for test in recipe['test']] for name, recipe in by_activation.items()}
     for other in by_activation.keys() - {'relu'}:
-      pairs = [
-        (f'With {other} the gradient of the first layer is smaller against that of the last than with relu.', flow),
-        (f'With {other} fewer hidden activations are zero than with relu.', zeros),
+      flow_claim = f'With {other} the gradient of the first layer is smaller against that of the last than with relu.'
+      claims = [
+        (flow_claim, flow, (other, 'relu')),
+        (f'With {other} fewer hidden activations are zero than with relu.', zeros, (other, 'relu')),
+        (f'After one epoch relu has a lower validation loss than {other}.', early, ('relu', other)),
+        (f'At the end relu makes fewer test errors than {other}.', error, ('relu', other)),
       ]
-      for claim, values in pairs:
-        findings.append(_finding(claim, model, smaller=values[other], larger=values['relu'], values=values))
-      pairs = [
-        (f'After one epoch relu has a lower validation loss than {other}.', early),
-        (f'At the end relu makes fewer test errors than {other}.', error),
-      ]
-      for claim, values in pairs:
-        findings.append(_finding(claim, model, smaller=values['relu'], larger=values[other], values=values))
+      for claim, values, (lower, higher) in claims:
+        if values[lower] and values[higher]:
+          findings.append(_finding(claim, model, lower, higher, values))
   return sorted(findings, key=lambda finding: (finding['model'], finding['claim']))
 
 
-def _finding(claim, model, *, smaller, larger, values):
-  if max(smaller) < min(larger):
+def _finding(claim: str, model: str, lower: str, higher: str, values: Mapping[str, list[float]]) -> dict[str, Any]:
+  if max(values[lower]) < min(values[higher]):
     verdict = 'supported'
-  elif min(smaller) > max(larger):
+  elif min(values[lower]) > max(values[higher]):
     verdict = 'contradicted'
   else:
     verdict = 'undecided'
-  means = {name: float(np.mean(value)) for name, value in sorted(values.items())}
+  means = {name: float(np.mean(value)) for name, value in sorted(values.items()) if value}
   return {'claim': claim, 'model': model, 'verdict': verdict, 'numbers': means}
 
 
-def _gradient_flow(recipe):
+def _gradient_flow(recipe: Recipe) -> list[float]:
   """Per seed, the median over training of the first layer's gradient over the last layer's."""
-  flows = []
-  for records in recipe['probe']:
-    names = sorted(name for name in records[0] if name.startswith('gradient/'))
-    first = next((name for name in names if name.endswith('conv1')), 'gradient/hidden')
-    flows.append(float(np.median([record[first] / record['gradient/logits'] for record in records])))
-  return flows
+  names = [f'gradient/{name}' for name in recipe['layers']]
+  return [float(np.median([record[names[0]] / record[names[-1]] for record in records])) for records in recipe['probe']]
 
 
-def _zero_share(recipe):
-  """Per seed, the share of zeros at the end, the mean over the layers that have the activation."""
-  shares = []
-  for records in recipe['probe']:
-    names = [name for name in records[-1] if name.startswith('zeros/conv')] or ['zeros/hidden']
-    shares.append(float(np.mean([records[-1][name] for name in names])))
-  return shares
+def _zero_share(recipe: Recipe) -> list[float]:
+  """Per seed, the share of zeros at the end, the mean over the measured layers of the same kind as the first."""
+  kinds = recipe['layers']
+  alike = [f'zeros/{name}' for name, kind in kinds.items() if kind == next(iter(kinds.values()))]
+  shares = [[records[-1][name] for name in alike if name in records[-1]] for records in recipe['probe']]
+  return [float(np.mean(share)) for share in shares if share]
 
 
 def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:

@@ -1,65 +1,74 @@
 """A page to draw on: one HTML file with the models inside, which answers in the browser without a network."""
 
 import base64
+from collections.abc import Mapping
 import json
 import pathlib
+from typing import Any
+from typing import NamedTuple
 
+from flax import linen as nn
+from jaxtyping import Float
+from jaxtyping import PyTree
 import numpy as np
 
+from digits.export.formats import described_layers
+from digits.models import layers as layers_lib
+
 _TEMPLATE = pathlib.Path(__file__).with_name('drawing_page.html')
-_TITLES = {'softmax': 'softmax regression', 'mlp': 'one hidden layer', 'cnn': 'convolutional network'}
 
 
-def to_html(models, accuracies):
-  """Writes the page.
+class Answerer(NamedTuple):
+  """A model of the page.
 
-  Args:
-    models: dict of (run, temperature) by name, as from `load_calibrated`; `config` and `params` of a run are used.
-    accuracies: on the test split, fractions by name; None where it was not measured.
+  Attributes:
+    model: the unbound module, which must describe its layers.
+    params: its parameters.
+    title: a few words about it.
+    temperature: what its logits are divided by.
+    accuracy: on the test split, a fraction; None if it was not measured.
+  """
 
-  Returns:
-    bytes of the HTML file.
+  model: nn.Module
+  params: PyTree
+  title: str
+  temperature: float
+  accuracy: float | None
+
+
+def to_html(answerers: Mapping[str, Answerer]) -> bytes:
+  """Writes the page of some models by name.
+
+  Raises:
+    UsageError: one of them does not describe its layers.
   """
   content = [
     {
       'name': name,
-      'title': _TITLES[run.config.model],
-      'accuracy': accuracies[name],
-      'temperature': temperature,
-      'layers': _layers(run),
+      'title': answerer.title,
+      'accuracy': answerer.accuracy,
+      'temperature': answerer.temperature,
+      'layers': [_encode_layer(layer, answerer.params) for layer in described_layers(answerer.model, 'html')],
     }
-    for name, (run, temperature) in models.items()
+    for name, answerer in answerers.items()
   ]
   # Inside a script element, `</` could end it.
   text = json.dumps(content, allow_nan=False).replace('</', '<\\/')
   return _TEMPLATE.read_text(encoding='utf-8').replace('/*MODELS*/', text).encode()
 
 
-def _layers(run):
-  """The layers in order: a kernel of four axes is a convolution with its pool, one of two axes a dense layer."""
-  architecture = run.config.architecture
-  names = [name for name in ('conv1', 'conv2', 'conv3', 'conv4', 'hidden', 'logits') if name in run.params]
-  layers = []
-  for name in names:
-    if name == 'logits':
-      activation = 'none'
-    elif name == 'hidden':
-      activation = architecture['hidden_activation' if run.config.model == 'cnn' else 'activation']
-    else:
-      activation = architecture['conv_activation']
-    kernel = run.params[name]['kernel']
-    if kernel.ndim == 2:
-      kernel = kernel.T  # The page takes the inputs in turn and skips those that are zero, most of an image.
-    layers.append(
-      {
-        'shape': kernel.shape,
-        'activation': activation,
-        'kernel': _encode(kernel),
-        'bias': _encode(run.params[name]['bias']),
-      }
-    )
-  return layers
+def _encode_layer(layer: layers_lib.Layer, params: PyTree) -> dict[str, Any]:
+  if isinstance(layer, layers_lib.MaxPool):
+    return {'kind': 'max_pool'}
+  if isinstance(layer, layers_lib.Nonlinearity):
+    return {'kind': 'activation', 'name': layer.activation}
+  kernel = params[layer.name]['kernel']
+  kind = 'convolution'
+  if isinstance(layer, layers_lib.Dense):
+    # The page takes the inputs in turn and skips those that are zero, most of an image.
+    kernel, kind = kernel.T, 'dense'
+  return {'kind': kind, 'shape': kernel.shape, 'kernel': _encode(kernel), 'bias': _encode(params[layer.name]['bias'])}
 
 
-def _encode(array):
+def _encode(array: Float[np.ndarray, '...']) -> str:
   return base64.b64encode(np.asarray(array, '<f4').tobytes()).decode()

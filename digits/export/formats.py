@@ -4,66 +4,99 @@ All but safetensors hold the whole function: from images uint8[N, 28, 28, 1], pr
 float32[N, 10], for any N. They compute in float32.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import functools
 import importlib
 import json
+from typing import Any
 
+from flax import linen as nn
+from flax import traverse_util
 import jax
 from jax import numpy as jnp
+from jaxtyping import Float
+from jaxtyping import UInt8
 import numpy as np
 
 from digits import config as config_lib
 from digits import errors
-from digits.train import step as step_lib
+from digits.models import layers as layers_lib
+from digits.models import registry
+from digits.train.runs import Run
+from digits.train.step import apply_model
+from digits.train.step import Variables
+
+Images = UInt8[np.ndarray, 'batch 28 28 1']
+Logits = Float[np.ndarray, 'batch 10']
 
 _OPSET = 17
-_IR_VERSION = 8  # The one of that opset: what runtimes have read since 2022.
-_ONNX_ACTIVATIONS = {'elu': 'Elu', 'relu': 'Relu', 'sigmoid': 'Sigmoid', 'tanh': 'Tanh'}
+_IR_VERSION = 8  # The version of that opset: what runtimes have read since 2022.
+_BATCH_SIZE = 500
 
 
-def portable_model(run):
-  """The model of a run, computed in float32 by operations that every device has."""
-  model = run.model.clone(dtype=jnp.float32)
-  return model.clone(convolution='lax') if hasattr(model, 'convolution') else model
+def _in_batches(call: Callable[[Images], Any], images: Images) -> Logits:
+  return np.concatenate([call(images[i : i + _BATCH_SIZE]) for i in range(0, len(images), _BATCH_SIZE)])
 
 
-def reference_logits(run, images):
-  """Logits float32[N, 10] of images uint8[N, 28, 28, 1] that an exported model must give too."""
-  apply = jax.jit(functools.partial(step_lib.apply_model, portable_model(run)))
-  return np.concatenate([apply(run.params, images[start : start + 500]) for start in range(0, len(images), 500)])
+def reference_logits(run: Run, images: Images) -> Logits:
+  """The logits that an exported model must give too."""
+  return _in_batches(jax.jit(functools.partial(apply_model, registry.portable(run.model), run.variables)), images)
 
 
-def flatten_params(params):
-  """The parameters as a dict of float32 arrays by name, such as conv1.kernel."""
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  return {'.'.join(entry.key for entry in path): np.asarray(leaf) for path, leaf in leaves}
+def flatten(variables: Variables) -> dict[str, np.ndarray]:
+  """The variables by their dotted paths, such as conv1.kernel; all but the parameters after their collection's name."""
+  return {
+    ('' if collection == 'params' else f'{collection}.') + path: np.asarray(leaf)
+    for collection, tree in variables.items()
+    for path, leaf in traverse_util.flatten_dict(tree, sep='.').items()
+  }
 
 
-def to_safetensors(run):
-  """The parameters in safetensors format, bytes; its metadata holds the config."""
+def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
+  """What a model says of its layers; a UsageError, which says what works without, if it says nothing."""
+  layers = layers_lib.layers_of(model)
+  if layers is None:
+    raise errors.UsageError(
+      f'--format={kind} needs to know the layers of {type(model).__name__}: give it a method layers(), see '
+      'digits/models/layers.py, or use --format=stablehlo or --format=safetensors.'
+    )
+  return layers
+
+
+def to_safetensors(run: Run) -> bytes:
+  """The variables in safetensors format; its metadata holds the config."""
   safetensors = _import('safetensors.numpy')
   metadata = {'model': run.config.model, 'step': str(run.step), 'config': json.dumps(config_lib.to_dict(run.config))}
-  return safetensors.save(flatten_params(run.params), metadata)
+  return safetensors.save(flatten(run.variables), metadata)
 
 
-def to_stablehlo(run):
-  """The model as StableHLO with its parameters in it, bytes for `jax.export.deserialize`; for CPU, CUDA and TPU."""
+def to_stablehlo(run: Run) -> bytes:
+  """The model as StableHLO with its variables in it, for `jax.export.deserialize`, on CPU, CUDA and TPU."""
   _import('flatbuffers')
   from jax import export
 
-  params = jax.tree.map(jnp.asarray, run.params)
-  function = jax.jit(lambda image: step_lib.apply_model(portable_model(run), params, image))
+  variables = jax.tree.map(jnp.asarray, run.variables)
+  function = jax.jit(lambda image: apply_model(registry.portable(run.model), variables, image))
   (num_images,) = export.symbolic_shape('N')
   image = jax.ShapeDtypeStruct((num_images, 28, 28, 1), jnp.uint8)
   with _without_source_locations():
-    return bytes(export.export(function, platforms=('cpu', 'cuda', 'tpu'))(image).serialize())
+    try:
+      return bytes(export.export(function, platforms=('cpu', 'cuda', 'tpu'))(image).serialize())
+    except Exception as error:  # Whatever the code of the model raises when it is given N images.
+      raise errors.DigitsError(
+        f'{type(run.model).__name__} cannot be computed for an unknown number of images '
+        f'({type(error).__name__}: {errors.first_line(error)}): write image.shape[0] and not len(image), or use '
+        '--format=safetensors.'
+      ) from error
 
 
 @contextlib.contextmanager
-def _without_source_locations():
+def _without_source_locations() -> Iterator[None]:
   """Keeps the paths of this machine's source files out of the file."""
-  limit = jax.config.jax_traceback_in_locations_limit
+  limit = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]  # JAX defines it at run time.
   jax.config.update('jax_traceback_in_locations_limit', 0)
   try:
     yield
@@ -71,43 +104,20 @@ def _without_source_locations():
     jax.config.update('jax_traceback_in_locations_limit', limit)
 
 
-def to_onnx(run):
-  """The model as an ONNX graph with its parameters in it, bytes; input `image`, output `logits`."""
+def to_onnx(run: Run) -> bytes:
+  """The model as an ONNX graph with its parameters in it; input `image`, output `logits`."""
+  layers = described_layers(run.model, 'onnx')
   onnx = _import('onnx')
   helper = onnx.helper
-  graph = _Graph(onnx, flatten_params(run.params))
-  architecture = run.config.architecture
-
-  x = graph.add('Cast', 'image', to=onnx.TensorProto.FLOAT)
-  x = graph.add('Div', x, graph.constant('255', np.float32(255)))
-  if run.config.model == 'cnn':
-    x = graph.add('Transpose', x, perm=(0, 3, 1, 2))  # ONNX has channels first.
-    for i in range(len(architecture['features'])):
-      kernel = graph.params[f'conv{i + 1}.kernel']
-      before = [(size - 1) // 2 for size in kernel.shape[:2]]
-      after = [size // 2 for size in kernel.shape[:2]]
-      kernel = graph.constant(f'conv{i + 1}.kernel', kernel.transpose(3, 2, 0, 1))
-      x = graph.add('Conv', x, kernel, graph.param(f'conv{i + 1}.bias'), pads=before + after)
-      x = graph.add('MaxPool', x, kernel_shape=(2, 2), strides=(2, 2))
-      x = graph.add(_ONNX_ACTIVATIONS[architecture['conv_activation']], x)
-    x = graph.add('Transpose', x, perm=(0, 2, 3, 1))
-    x = graph.dense('hidden', graph.reshape(x, graph.params['hidden.kernel'].shape[1]))
-    x = graph.add(_ONNX_ACTIVATIONS[architecture['hidden_activation']], x)
-  elif run.config.model == 'mlp':
-    x = graph.dense_of_image('hidden', x)
-    x = graph.add(_ONNX_ACTIVATIONS[architecture['activation']], x)
-  if run.config.model == 'softmax':
-    graph.dense_of_image('logits', x, output='logits')
-  else:
-    graph.dense('logits', x, output='logits')
-
+  graph = _Graph(onnx, run.params)
+  graph.apply(layers)
   model = helper.make_model(
     helper.make_graph(
       graph.nodes,
       f'digits_{run.config.model}',
       [helper.make_tensor_value_info('image', onnx.TensorProto.UINT8, ['N', 28, 28, 1])],
       [helper.make_tensor_value_info('logits', onnx.TensorProto.FLOAT, ['N', 10])],
-      graph.constants,
+      list(graph.constants.values()),
     ),
     opset_imports=[helper.make_opsetid('', _OPSET)],
     ir_version=_IR_VERSION,
@@ -118,84 +128,119 @@ def to_onnx(run):
 
 
 class _Graph:
-  """Nodes in order and the constants they use."""
+  """Nodes in order, and the constants they use by name."""
 
-  def __init__(self, onnx, params):
+  def __init__(self, onnx: Any, params: Mapping[str, Any]):
     self._onnx = onnx
-    self.params = params
-    self.nodes = []
-    self.constants = []
+    self._params = params
+    self.nodes: list[Any] = []
+    self.constants: dict[str, Any] = {}
 
-  def add(self, operator, *inputs, output=None, **attributes):
+  def apply(self, layers: list[layers_lib.Layer]) -> None:
+    """Appends the whole model."""
+    x = self._add('Cast', 'image', to=self._onnx.TensorProto.FLOAT)
+    x = self._add('Div', x, self._constant(np.float32(255)))
+    shape = 'image'  # Or `channels first`, which is ONNX's order, or `flat`.
+    for layer in layers:
+      if isinstance(layer, layers_lib.Nonlinearity):
+        x = self._activate(layer.activation, x)
+      elif isinstance(layer, layers_lib.Dense):
+        x, shape = self._dense(layer.name, x, shape), 'flat'
+      else:
+        if shape == 'image':
+          x, shape = self._add('Transpose', x, perm=(0, 3, 1, 2)), 'channels first'
+        if isinstance(layer, layers_lib.Convolution):
+          x = self._convolve(layer.name, x)
+        else:
+          x = self._add('MaxPool', x, kernel_shape=(2, 2), strides=(2, 2))
+    self.nodes.append(self._onnx.helper.make_node('Identity', [x], ['logits']))
+
+  def _add(self, operator: str, *inputs: str, **attributes: Any) -> str:
     """Appends a node and returns the name of what it computes."""
-    output = output or f'{operator.lower()}_{len(self.nodes)}'
+    output = f'{operator.lower()}_{len(self.nodes)}'
     self.nodes.append(self._onnx.helper.make_node(operator, list(inputs), [output], **attributes))
     return output
 
-  def constant(self, name, value):
+  def _constant(self, value: Any, name: str | None = None) -> str:
     """Adds an array and returns its name."""
-    self.constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+    name = name or f'constant_{len(self.constants)}'
+    self.constants[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
     return name
 
-  def param(self, name):
-    """Adds a parameter as it is."""
-    return self.constant(name, self.params[name])
-
-  def reshape(self, x, *shape):
+  def _reshape(self, x: str, *shape: int) -> str:
     """Appends a reshape that keeps the first axis."""
-    return self.add('Reshape', x, self.constant(f'shape_{len(self.nodes)}', np.array([0, *shape], np.int64)))
+    return self._add('Reshape', x, self._constant(np.array([0, *shape], np.int64)))
 
-  def dense(self, layer, x, output=None):
-    """Appends a dense layer."""
-    kernel, bias = self.param(f'{layer}.kernel'), self.param(f'{layer}.bias')
-    return self.add('Gemm', x, kernel, bias, transB=1, output=output)
+  def _arrays(self, layer: str) -> tuple[np.ndarray, str]:
+    """The kernel of a layer, and the name of its bias."""
+    return np.asarray(self._params[layer]['kernel']), self._constant(self._params[layer]['bias'], f'{layer}.bias')
 
-  def dense_of_image(self, layer, x, output=None):
-    """Appends a dense layer over [N, 28, 28, 1], as a sum over rows of the image.
+  def _convolve(self, layer: str, x: str) -> str:
+    kernel, bias = self._arrays(layer)
+    before = [(size - 1) // 2 for size in kernel.shape[:2]]
+    after = [size // 2 for size in kernel.shape[:2]]
+    return self._add(
+      'Conv', x, self._constant(kernel.transpose(3, 2, 0, 1), f'{layer}.kernel'), bias, pads=before + after
+    )
 
-    784 products added up one after the other are off by more than 1e-5 where logits reach 30.
-    """
-    kernel = self.params[f'{layer}.kernel'].T.reshape(28, 28, -1)
-    x = self.add('Transpose', self.reshape(x, 28, 28), perm=(1, 0, 2))
-    x = self.add('MatMul', x, self.constant(f'{layer}.kernel', kernel))
-    x = self.add('ReduceSum', x, self.constant(f'{layer}.rows', np.array([0], np.int64)), keepdims=0)
-    return self.add('Add', x, self.param(f'{layer}.bias'), output=output)
+  def _dense(self, layer: str, x: str, shape: str) -> str:
+    kernel, bias = self._arrays(layer)
+    if shape == 'image':
+      # A sum over the rows of the image: 784 products added up one after the other are off by more than 1e-5 where
+      # logits reach 30.
+      x = self._add('Transpose', self._reshape(x, 28, 28), perm=(1, 0, 2))
+      x = self._add('MatMul', x, self._constant(kernel.T.reshape(28, 28, -1), f'{layer}.kernel'))
+      x = self._add('ReduceSum', x, self._constant(np.array([0], np.int64)), keepdims=0)
+      return self._add('Add', x, bias)
+    if shape == 'channels first':
+      x = self._reshape(self._add('Transpose', x, perm=(0, 2, 3, 1)), kernel.shape[1])
+    return self._add('Gemm', x, self._constant(kernel, f'{layer}.kernel'), bias, transB=1)
+
+  def _activate(self, name: str, x: str) -> str:
+    """Appends a function of `ACTIVATIONS`."""
+    if name == 'silu':
+      return self._add('Mul', x, self._add('Sigmoid', x))
+    if name == 'gelu':  # The operator Gelu came with opset 20.
+      cube = self._add('Mul', x, self._add('Mul', x, x))
+      inner = self._add('Add', x, self._add('Mul', cube, self._constant(np.float32(0.044715))))
+      inner = self._add('Tanh', self._add('Mul', inner, self._constant(np.float32(np.sqrt(2 / np.pi)))))
+      half = self._add('Mul', x, self._constant(np.float32(0.5)))
+      return self._add('Mul', half, self._add('Add', inner, self._constant(np.float32(1))))
+    return self._add(name.capitalize(), x)  # Elu, Identity, Relu, Sigmoid and Tanh are operators.
 
 
-def run_safetensors(content, run, images):
-  """Logits of what was exported: the parameters read back, in the model of `run`."""
-  params = {}
-  for name, value in _import('safetensors.numpy').load(content).items():
-    layer, leaf = name.split('.')
-    params.setdefault(layer, {})[leaf] = value
-  return reference_logits(run._replace(params=params), images)
+def run_safetensors(content: bytes, run: Run, images: Images) -> Logits:
+  """Logits of what was exported: the variables read back, in the model of `run`."""
+  arrays = iter(_import('safetensors.numpy').load(content)[name] for name in flatten(run.variables))
+  variables = {
+    collection: traverse_util.unflatten_dict({path: next(arrays) for path in traverse_util.flatten_dict(tree)})
+    for collection, tree in run.variables.items()
+  }
+  return reference_logits(run._replace(variables=variables), images)
 
 
-def run_stablehlo(content, run, images):
+def run_stablehlo(content: bytes, run: Run, images: Images) -> Logits:
   """Logits of what was exported, computed by JAX without the model's code."""
   from jax import export
 
-  call = jax.jit(export.deserialize(bytearray(content)).call)
-  return np.concatenate([call(images[start : start + 500]) for start in range(0, len(images), 500)])
+  return _in_batches(jax.jit(export.deserialize(bytearray(content)).call), images)
 
 
-def run_onnx(content, run, images):
+def run_onnx(content: bytes, run: Run, images: Images) -> Logits:
   """Logits of what was exported, computed by ONNX Runtime on the CPU."""
   session = _import('onnxruntime').InferenceSession(content, providers=['CPUExecutionProvider'])
-  return np.concatenate(
-    [session.run(None, {'image': images[start : start + 500]})[0] for start in range(0, len(images), 500)]
-  )
+  return _in_batches(lambda batch: session.run(None, {'image': batch})[0], images)
 
 
 # How each format is written, and how what was written is run to check it.
-FORMATS = {
+FORMATS: dict[str, tuple[Callable[[Run], bytes], Callable[[bytes, Run, Images], Logits]]] = {
   'safetensors': (to_safetensors, run_safetensors),
   'stablehlo': (to_stablehlo, run_stablehlo),
   'onnx': (to_onnx, run_onnx),
 }
 
 
-def _import(name):
+def _import(name: str) -> Any:
   try:
     return importlib.import_module(name)
   except ImportError as error:

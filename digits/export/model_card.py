@@ -1,17 +1,18 @@
 """The page of text beside an exported model: what it is, what it scores, and how to load it without this project."""
 
+from collections.abc import Sequence
 import hashlib
 import json
+from typing import Any
 
+from flax import linen as nn
 import jax
 
+from digits.models import layers as layers_lib
+from digits.models import registry
+from digits.models.activations import ACTIVATIONS
 from digits.store import results as results_lib
-
-_INTRODUCTIONS = {
-  'softmax': 'softmax regression: one linear layer from 784 pixels to 10 logits',
-  'mlp': 'a multi-layer perceptron with one hidden layer',
-  'cnn': 'a convolutional network: convolutions, each with a 2x2 max-pool, then one hidden layer',
-}
+from digits.train.runs import Run
 
 _PREPARATION = (
   "Images are uint8[N, 28, 28, 1], ink 255 on paper 0, prepared as MNIST's were: the bounding box of the ink padded to "
@@ -45,68 +46,82 @@ import numpy as np
 from safetensors.numpy import load_file  # pip install safetensors
 
 params = load_file('{file}')
-images = np.zeros((2, 28, 28, 1), np.uint8)  # Any number of them.
+{functions}images = np.zeros((2, 28, 28, 1), np.uint8)  # Any number of them.
 x = images.astype(np.float32) / 255
 {forward}
+logits = x
 print(logits.shape, np.argmax(logits, axis=1))
 """,
 }
 
-_ACTIVATIONS = {
-  'relu': 'np.maximum(x, 0)',
-  'sigmoid': '1 / (1 + np.exp(-x))',
-  'tanh': 'np.tanh(x)',
-  'elu': 'np.where(x > 0, x, np.expm1(np.minimum(x, 0)))',
-}
-
-_CONVOLUTIONS = """\
-for i in range(1, {count}):
-  kernel = params[f'conv{{i}}.kernel']  # Height, width, channels in, channels out.
-  pad = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
+# What the layers below call, each defined where it is needed.
+_CONVOLVE = """
+def convolve(x, kernel, bias):
+  pad = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]  # Height, width, channels in, channels out.
   windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), *pad, (0, 0))), kernel.shape[:2], (1, 2))
-  x = np.einsum('nyxchw,hwco->nyxo', windows, kernel, optimize=True) + params[f'conv{{i}}.bias']
+  return np.einsum('nyxchw,hwco->nyxo', windows, kernel, optimize=True) + bias
+
+"""
+_MAX_POOL = """
+def max_pool(x):
   n, h, w, c = x.shape
-  x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
-  x = {activation}"""
+  return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+
+"""
 
 
-def _numpy_forward(config):
-  """The forward pass in NumPy, for a reader who has only the parameters."""
-  lines = []
-  architecture = config.architecture
-  if config.model == 'cnn':
-    activation = _ACTIVATIONS[architecture['conv_activation']]
-    lines.append(_CONVOLUTIONS.format(count=len(architecture['features']) + 1, activation=activation))
-  lines.append('x = x.reshape(len(x), -1)')
-  if config.model != 'softmax':
-    activation = architecture['hidden_activation' if config.model == 'cnn' else 'activation']
-    lines.append("x = x @ params['hidden.kernel'].T + params['hidden.bias']")
-    lines.append(f'x = {_ACTIVATIONS[activation]}')
-  lines.append("logits = x @ params['logits.kernel'].T + params['logits.bias']")
-  return '\n'.join(lines)
+def _numpy_line(layer: layers_lib.Layer) -> str:
+  """What a layer does to `x`, in NumPy."""
+  if isinstance(layer, layers_lib.MaxPool):
+    return 'x = max_pool(x)'
+  if isinstance(layer, layers_lib.Nonlinearity):
+    return f'x = {ACTIVATIONS[layer.activation].numpy}'
+  kernel, bias = (f"params['{layer.name}.{leaf}']" for leaf in ('kernel', 'bias'))
+  if isinstance(layer, layers_lib.Convolution):
+    return f'x = convolve(x, {kernel}, {bias})'
+  return f'x = x.reshape(len(x), -1) @ {kernel}.T + {bias}'
 
 
-def load_snippet(kind, config, file):
+def load_snippet(kind: str, model: nn.Module, file: str) -> str | None:
   """Python that loads an exported file and runs it, without this project.
 
   Args:
-    kind: `safetensors`, `stablehlo` or `onnx`.
-    config: the run's `TrainConfig`.
+    kind: the file's format.
+    model: the model in it.
     file: the file's name.
+
+  Returns:
+    None for `html`, and for `safetensors` if the model says nothing of its layers.
   """
-  return _SNIPPETS[kind].format(file=file, forward=_numpy_forward(config))
+  layers = layers_lib.layers_of(model) or []
+  if kind not in _SNIPPETS or (kind == 'safetensors' and not layers):
+    return None
+  functions = ((_CONVOLVE, layers_lib.Convolution), (_MAX_POOL, layers_lib.MaxPool))
+  return _SNIPPETS[kind].format(
+    file=file,
+    functions='\n'.join(code for code, kind in functions if any(isinstance(layer, kind) for layer in layers)),
+    forward='\n'.join(map(_numpy_line, layers)),
+  )
 
 
-def make_card(runs, *, kind, file, content, results, difference):
+def make_card(
+  runs: Sequence[Run],
+  *,
+  kind: str,
+  file: str,
+  content: bytes,
+  results: Sequence[dict[str, Any] | None],
+  difference: float | None,
+) -> str:
   """Writes the model card of an exported file, in Markdown.
 
   Args:
-    runs: the `Run`s in the file.
+    runs: the runs in the file.
     kind: its format.
     file: its name.
-    content: bytes of it.
-    results: of each run the content of its results.json, or None where it is not finished.
-    difference: the largest difference of a logit from JAX on the test split; None where it was not measured.
+    content: the file itself.
+    results: for each run the content of its results.json, or None if it is not finished.
+    difference: the largest difference of a logit from JAX on the test split; None if it was not measured.
   """
   lines = [f'# {file}', '']
   for run, scores in zip(runs, results, strict=True):
@@ -122,8 +137,15 @@ def make_card(runs, *, kind, file, content, results, difference):
     _PREPARATION,
     '',
   ]
-  if kind in _SNIPPETS:
-    lines += ['## Load it without this project', '', '```python', load_snippet(kind, config, file).rstrip(), '```', '']
+  snippet = load_snippet(kind, runs[0].model, file)
+  if snippet is not None:
+    lines += ['## Load it without this project', '', '```python', snippet.rstrip(), '```', '']
+  elif kind == 'safetensors':
+    lines += [
+      'The file holds the variables by their paths. The model does not describe its layers, so this card has no code '
+      'that runs it: export it as StableHLO to run it without its own code.',
+      '',
+    ]
   lines += ['## File', '', f'- format: {kind}, {len(content):,} bytes']
   if difference is not None:
     lines.append(f'- largest difference of a logit from JAX, over the whole test split: {difference:.1e}')
@@ -132,12 +154,12 @@ def make_card(runs, *, kind, file, content, results, difference):
   return '\n'.join([*lines, f'- written with: {versions}', ''])
 
 
-def _describe(run, results):
+def _describe(run: Run, results: dict[str, Any] | None) -> list[str]:
   num_parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   lines = [
     f'## {run.config.model}',
     '',
-    f'This is {_INTRODUCTIONS[run.config.model]}. It has {num_parameters:,} parameters, and these fields: '
+    f'{registry.about(run.config.model).title.capitalize()}: {num_parameters:,} parameters, with the architecture '
     f'`{json.dumps(dict(run.config.architecture))}`. The parameters are those after update {run.step:,} of '
     f'{run.config.epochs} epochs with seed {run.config.seed}.',
     '',

@@ -5,22 +5,30 @@ other on a phone. Text keeps its size. Every colour is one of the names below, s
 dark.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
 import math
+from typing import Any
 from typing import NamedTuple
 
+from jaxtyping import Float
+from jaxtyping import UInt8
 import matplotlib
+from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import patches
 from matplotlib import ticker
 import numpy as np
 
 from digits import statistics
+from digits.store.records import Record
 
 INK = '#1d2127'
 MUTED = '#606873'
 RULE = '#d5d9df'
 PAPER = '#ffffff'
-# Okabe and Ito's colours that differ in any kind of colour vision; a marker each, so that nothing hangs on the colour.
+# Okabe and Ito's colours, which differ in any kind of colour vision; with a marker each, nothing depends on colour.
 MODEL_COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#9a7500', '#5d3a9b')
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 # For positive and negative numbers; both are seen on white and on black.
@@ -68,13 +76,18 @@ _STYLE = {
 }
 
 
+# The colour and the marker that a model has in every figure.
+Look = tuple[str, str]
+Looks = Mapping[str, Look]
+
+
 class Panel(NamedTuple):
   """One panel of a figure.
 
   Attributes:
-    name: of its files.
+    name: name of its files.
     alt: what it shows, in words, for those who do not see it.
-    figure: a matplotlib `Figure`.
+    figure: the drawing.
   """
 
   name: str
@@ -82,25 +95,18 @@ class Panel(NamedTuple):
   figure: mpl_figure.Figure
 
 
-def style():
+def style() -> contextlib.AbstractContextManager:
   """The context manager in which figures are made and saved."""
-  return matplotlib.rc_context(_STYLE)
+  return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]  # Its keys are a literal type of 300 names.
 
 
-def looks(names):
-  """Gives each model the colour and the marker that it has in every figure.
-
-  Args:
-    names: of the models, in their order.
-
-  Returns:
-    dict from name to (colour, marker).
-  """
+def looks(names: Sequence[str]) -> Looks:
+  """Gives each model its look."""
   count = len(MODEL_COLORS)
   return {name: (MODEL_COLORS[i % count], _MARKERS[i % count]) for i, name in enumerate(names)}
 
 
-def new(height_inches, title=None):
+def new(height_inches: float, title: str | None = None) -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
   """Makes a figure of the report's width with one set of axes, and returns both."""
   figure = mpl_figure.Figure(figsize=(_WIDTH_INCHES, height_inches), layout='constrained')
   axes = figure.add_subplot()
@@ -110,22 +116,15 @@ def new(height_inches, title=None):
   return figure, axes
 
 
-def _plain(value, _=None):
+def _plain(value: float, _: int | None = None) -> str:
   return f'{value:g}'
 
 
 # Scores.
 
 
-def seed_scores(name, scores, published, look):
-  """Every seed's test accuracy, their mean, and the published one.
-
-  Args:
-    name: of the model.
-    scores: the spread of its test accuracy.
-    published: accuracy, a fraction, or None.
-    look: of `looks`.
-  """
+def seed_scores(name: str, scores: Mapping[str, Any], published: float | None, look: Look) -> Panel:
+  """Every seed's test accuracy, given as a `statistics.spread`, their mean, and the published accuracy."""
   color, marker = look
   figure, axes = new(1.35, name)
   values = 100 * np.array(scores['per_seed'])
@@ -150,23 +149,14 @@ def seed_scores(name, scores, published, look):
 
 
 class Curve(NamedTuple):
-  """A number recorded during training, over seeds: epochs float64[K] and values float64[S, K]."""
+  """A number recorded during training, for several seeds."""
 
-  epochs: np.ndarray
-  values: np.ndarray
+  epochs: Float[np.ndarray, ' records']
+  values: Float[np.ndarray, 'seeds records']
 
 
-def learning_curve(histories, split, key):
-  """Collects a number from the records of several runs.
-
-  Args:
-    histories: S lists of records.
-    split: `train` or `valid`.
-    key: `loss` or `accuracy`.
-
-  Returns:
-    A `Curve` of the steps that all runs recorded; None where there are none.
-  """
+def learning_curve(histories: Sequence[Sequence[Record]], split: str, key: str) -> Curve | None:
+  """Collects a number from the records of several runs, at the steps that all recorded; None if there are none."""
   by_step = [{r['step']: r[key] for r in history if r['split'] == split} for history in histories]
   steps = sorted(set.intersection(*(set(values) for values in by_step)))
   if not steps:
@@ -176,15 +166,15 @@ def learning_curve(histories, split, key):
   return Curve(np.array(steps) / steps_per_epoch, np.array([[values[step] for step in steps] for values in by_step]))
 
 
-def curve_limits(curves):
-  """The range that holds all values above 0 of some `Curve`s, with room on a logarithmic axis; None without any."""
+def curve_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
+  """The range that holds all values above 0, with room on a logarithmic axis; None if there are none."""
   values = np.concatenate([curve.values.ravel() for curve in curves]) if curves else np.zeros(0)
   values = values[values > 0]
   return (values.min() / 1.3, values.max() * 1.3) if len(values) else None
 
 
-def loss_curves(name, train, valid, limits, look):
-  """Training and validation loss of one model against epochs; `train` and `valid` are `Curve`s or None."""
+def loss_curves(name: str, train: Curve | None, valid: Curve | None, limits: tuple[float, float], look: Look) -> Panel:
+  """Training and validation loss of one model against epochs."""
   figure, axes = new(2.5, name)
   _draw_curves(axes, train, valid, limits, look)
   axes.set(ylabel='Loss (nats)')
@@ -193,16 +183,10 @@ def loss_curves(name, train, valid, limits, look):
   return Panel(f'loss-{name}', _describe_curves(name, 'loss in nats', train, valid, '.4f'), figure)
 
 
-def accuracy_curves(name, train, valid, limits, look):
-  """Training and validation accuracy of one model against epochs, on an axis that is logarithmic in the errors.
-
-  Args:
-    name: of the model.
-    train: `Curve` of the error rate in per cent, or None.
-    valid: the same of the validation split.
-    limits: least and greatest error rate on the axis, per cent.
-    look: of `looks`.
-  """
+def accuracy_curves(
+  name: str, train: Curve | None, valid: Curve | None, limits: tuple[float, float], look: Look
+) -> Panel:
+  """Accuracy of one model against epochs, logarithmic in the errors; curves and limits are error rates in per cent."""
   figure, axes = new(2.5, name)
   _draw_curves(axes, train, valid, limits, look)
   axes.invert_yaxis()
@@ -212,7 +196,9 @@ def accuracy_curves(name, train, valid, limits, look):
   return Panel(f'accuracy-{name}', _describe_curves(name, 'error rate in per cent', train, valid, '.2f'), figure)
 
 
-def _draw_curves(axes, train, valid, limits, look):
+def _draw_curves(
+  axes: mpl_axes.Axes, train: Curve | None, valid: Curve | None, limits: tuple[float, float], look: Look
+) -> None:
   color, marker = look
   axes.set(xlabel='Epoch', yscale='log')
   for curve, label, line in ((train, 'training', ':'), (valid, 'validation', f'-{marker}')):
@@ -229,7 +215,7 @@ def _draw_curves(axes, train, valid, limits, look):
   axes.legend()
 
 
-def _describe_curves(name, what, train, valid, form):
+def _describe_curves(name: str, what: str, train: Curve | None, valid: Curve | None, form: str) -> str:
   parts = [
     f'{label} from {curve.values[:, 0].mean():{form}} at epoch {curve.epochs[0]:.2g} '
     f'to {curve.values[:, -1].mean():{form}} at epoch {curve.epochs[-1]:.4g}'
@@ -242,8 +228,8 @@ def _describe_curves(name, what, train, valid, form):
 # Errors.
 
 
-def confusion(name, matrix, look):
-  """How often each digit was taken for each other; `matrix` float[C, C] counts images, row by label."""
+def confusion(name: str, matrix: Float[np.ndarray, 'classes classes'], look: Look) -> Panel:
+  """How often each digit was taken for each other; `matrix` counts images, one row per label."""
   num_classes = len(matrix)
   figure, axes = new(3.2, name)
   errors = matrix * (1 - np.eye(num_classes))
@@ -262,20 +248,15 @@ def confusion(name, matrix, look):
   axes.tick_params(length=0)
   for spine in axes.spines.values():
     spine.set_visible(False)
-  label, answer = np.unravel_index(errors.argmax(), errors.shape)
-  alt = f'Confusion matrix of {name}, images a seed. {errors.sum():.1f} of {matrix.sum():.0f} are off the diagonal'
+  most = np.unravel_index(errors.argmax(), errors.shape)
+  alt = f'Confusion matrix of {name}, images per seed. {errors.sum():.1f} of {matrix.sum():.0f} are off the diagonal'
   if errors.any():
-    alt += f', most of them, {errors[label, answer]:.1f}, where a {label} is answered as {answer}'
+    alt += f', most of them, {errors[most]:.1f}, where a {most[0]} is answered as {most[1]}'
   return Panel(f'confusion-{name}', alt + '.', figure)
 
 
-def per_digit(accuracies, appearance):
-  """Accuracy on each digit.
-
-  Args:
-    accuracies: by model name, float[S, C], fractions.
-    appearance: of `looks`.
-  """
+def per_digit(accuracies: Mapping[str, Float[np.ndarray, 'seeds classes']], appearance: Looks) -> Panel:
+  """Accuracy of each model on each digit."""
   figure, axes = new(2.6)
   everything = np.concatenate([values.ravel() for values in accuracies.values()])
   errors = 100 * (1 - everything[np.isfinite(everything)])
@@ -300,22 +281,22 @@ class HardImage(NamedTuple):
   """A test image that models get wrong.
 
   Attributes:
-    index: in the test split.
-    image: uint8[H, W].
+    number: its place in the test split, from 0.
+    image: its pixels.
     label: its digit.
     disputed: whether people dispute the label.
-    answers: by model name, (digit, probability).
+    answers: for each model the digit and its probability.
   """
 
-  index: int
-  image: np.ndarray
+  number: int
+  image: UInt8[np.ndarray, 'height width']
   label: int
   disputed: bool
-  answers: dict
+  answers: dict[str, tuple[int, float]]
 
 
-def hardest_errors(images, number, appearance):
-  """Up to six `HardImage`s with each model's answer; `number` tells the panels apart."""
+def hardest_errors(images: Sequence[HardImage], number: int, appearance: Looks) -> Panel:
+  """Up to six images with each model's answer; `number` tells the panels apart."""
   columns, side, line = 3, 48, 10
   cell_width, cell_height = _POINTS / columns, side + line * (len(appearance) + 2)
   rows = math.ceil(len(images) / columns)
@@ -326,7 +307,7 @@ def hardest_errors(images, number, appearance):
     _draw_ink(axes, hard.image / 255.0, (left, left + side, top + side, top))
     y = top + side + line
     axes.text(left, y, f'Label {hard.label}{"*" if hard.disputed else ""}', fontsize=8, weight='bold')
-    axes.text(left + cell_width - 10, y, f'no. {hard.index}', fontsize=6.5, color=MUTED, ha='right')
+    axes.text(left + cell_width - 10, y, f'no. {hard.number}', fontsize=6.5, color=MUTED, ha='right')
     for name, (answer, probability) in hard.answers.items():
       y += line
       color, marker = appearance[name]
@@ -337,7 +318,7 @@ def hardest_errors(images, number, appearance):
   axes.set(xlim=(0, _POINTS), ylim=(rows * cell_height, 0), aspect='auto')
   axes.axis('off')
   alt = ' '.join(
-    f'Image {hard.index}, label {hard.label}{", disputed" if hard.disputed else ""}: '
+    f'Image {hard.number}, label {hard.label}{", disputed" if hard.disputed else ""}: '
     + ', '.join(f'{name} answers {answer} ({probability:.0%})' for name, (answer, probability) in hard.answers.items())
     + '.'
     for hard in images
@@ -345,7 +326,9 @@ def hardest_errors(images, number, appearance):
   return Panel(f'hardest-{number}', alt, figure)
 
 
-def _draw_ink(axes, opacity, extent):
+def _draw_ink(
+  axes: mpl_axes.Axes, opacity: Float[np.ndarray, 'h w'], extent: tuple[float, float, float, float]
+) -> None:
   image = np.zeros((*opacity.shape, 4))
   image[..., 3] = np.clip(opacity, 0, 1)
   axes.imshow(image, extent=extent, aspect='auto', gid=INK_IMAGE_ID)
@@ -354,17 +337,26 @@ def _draw_ink(axes, opacity, extent):
 # What a model learned.
 
 
-def tiles(name, arrays, *, title, unit, alt, titles=None, columns=None):
+def tiles(
+  name: str,
+  arrays: Float[np.ndarray, 'n h w'],
+  *,
+  title: str,
+  unit: str,
+  alt: str,
+  titles: Sequence[str] = (),
+  columns: int | None = None,
+) -> Panel:
   """Small images in a grid, on one scale.
 
   Args:
-    name: of the panel.
-    arrays: float[n, h, w]; numbers below 0 are given a colour of their own.
-    title: above the grid.
+    name: name of the panel.
+    arrays: the images; numbers below 0 have a colour of their own.
+    title: text above the grid.
     unit: what the colours measure.
-    alt: of the panel.
-    titles: n strings above the images, or None.
-    columns: of the grid; None for about as many as rows.
+    alt: what the panel shows, in words.
+    titles: texts above the images, or none.
+    columns: columns of the grid; None for about as many as rows.
   """
   n, h, w = arrays.shape
   columns = columns or math.ceil(math.sqrt(n))
@@ -387,7 +379,7 @@ def tiles(name, arrays, *, title, unit, alt, titles=None, columns=None):
   figure_height = above + grid_height + below
   figure = mpl_figure.Figure(figsize=(_WIDTH_INCHES, figure_height))
 
-  def add_axes(left, bottom, width, height):
+  def add_axes(left: float, bottom: float, width: float, height: float) -> mpl_axes.Axes:
     return figure.add_axes(
       (left / _WIDTH_INCHES, bottom / figure_height, width / _WIDTH_INCHES, height / figure_height)
     )
@@ -399,7 +391,7 @@ def tiles(name, arrays, *, title, unit, alt, titles=None, columns=None):
   extent = (0, grid.shape[1], grid.shape[0], 0)
   _draw_ink(axes, 0.05 * frame, extent)
   _draw_signed(axes, np.nan_to_num(grid) / limit, extent, signed)
-  for i, text in enumerate(titles or ()):
+  for i, text in enumerate(titles):
     axes.text(pitch_x * (i % columns), pitch_y * (i // columns) + head - 1, text, fontsize=8)
   axes.axis('off')
   _draw_signed(scale, np.linspace(-1 if signed else 0, 1, 64)[None], (-limit if signed else 0, limit, 0, 1), signed)
@@ -411,7 +403,9 @@ def tiles(name, arrays, *, title, unit, alt, titles=None, columns=None):
   return Panel(name, alt, figure)
 
 
-def _draw_signed(axes, values, extent, signed):
+def _draw_signed(
+  axes: mpl_axes.Axes, values: Float[np.ndarray, 'h w'], extent: tuple[float, float, float, float], signed: bool
+) -> None:
   """Draws numbers in [-1, 1] as opacity, so that the ground shows through, whichever it is."""
   if not signed:
     _draw_ink(axes, values, extent)
@@ -427,15 +421,17 @@ def _draw_signed(axes, values, extent, signed):
 MIN_ANSWERS_IN_BIN = 20
 
 
-def calibration(name, before, after, num_seeds, look):
+def calibration(
+  name: str, before: statistics.Reliability, after: statistics.Reliability | None, num_seeds: int, look: Look
+) -> Panel:
   """Accuracy against confidence.
 
   Args:
-    name: of the model.
-    before: `statistics.Reliability` of the answers of all seeds.
-    after: the same after temperature scaling, or None.
-    num_seeds: whose answers they are; the seeds see the same images, so the intervals count images and not answers.
-    look: of `looks`.
+    name: name of the model.
+    before: the answers of all seeds.
+    after: the same after temperature scaling.
+    num_seeds: number of seeds; they see the same images, so the intervals count images and not answers.
+    look: the model's look.
   """
   color, marker = look
   figure, axes = new(2.9, name)
@@ -458,13 +454,8 @@ def calibration(name, before, after, num_seeds, look):
   return Panel(f'calibration-{name}', alt, figure)
 
 
-def risk_against_coverage(risks, appearance):
-  """The error rate among the answered against the share that is answered.
-
-  Args:
-    risks: by model name, float[S, N] from `statistics.risk_coverage`.
-    appearance: of `looks`.
-  """
+def risk_against_coverage(risks: Mapping[str, Float[np.ndarray, 'seeds images']], appearance: Looks) -> Panel:
+  """The error rate among the answered, from `statistics.risk_coverage`, against the share that is answered."""
   figure, axes = new(2.8)
   for name, risk in risks.items():
     color, marker = appearance[name]

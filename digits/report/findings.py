@@ -1,41 +1,52 @@
 """Sentences about the numbers of a comparison, each a pure function of the numbers that it states.
 
-What a sentence says turns on the numbers: a difference is called one only where the test and the interval agree.
+What a sentence says depends on the numbers: a difference is called one only if the test and the interval agree.
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
 import numpy as np
+
+from digits.report.figures import Curve
+
+# A `statistics.spread`, and what `summary.summarize` says of one model or of one pair.
+Spread = Mapping[str, Any]
+Scores = Mapping[str, Any]
 
 _SIGNIFICANCE = 0.05
 
 
-def percent(fraction, decimals=2):
+def percent(fraction: float, decimals: int = 2) -> str:
   """0.9229 is `92.29 %`; the space does not break."""
   return f'{100 * fraction:.{decimals}f}\u00a0%'
 
 
-def points(fraction, decimals=2):
+def points(fraction: float, decimals: int = 2) -> str:
   """A difference of fractions, without its sign: 0.0026 is `0.26 points`."""
   return f'{100 * abs(fraction):.{decimals}f}\u00a0points'
 
 
-def percent_spread(scores):
-  """A `statistics.spread` of fractions as mean and standard deviation; only the mean for one seed."""
+def percent_spread(scores: Spread) -> str:
+  """Fractions as mean and standard deviation; only the mean for one seed."""
   return _spread(scores, 100, '.2f', '\u00a0%')
 
 
-def number_spread(scores, form='.4f', unit=''):
-  """A `statistics.spread` as mean and standard deviation; only the mean for one seed."""
+def number_spread(scores: Spread, form: str = '.4f', unit: str = '') -> str:
+  """Numbers as mean and standard deviation; only the mean for one seed."""
   return _spread(scores, 1, form, unit)
 
 
-def _spread(scores, factor, form, unit):
+def _spread(scores: Spread, factor: float, form: str, unit: str) -> str:
   text = f'{factor * scores["mean"]:{form}}'
   if scores['std'] is not None:
     text += f'\u00a0±\u00a0{factor * scores["std"]:{form}}'
   return text + unit
 
 
-def p_value(p):
+def p_value(p: float) -> str:
   """0.0123 is `p = 0.012`, and a very small one `p < 10⁻¹⁵`."""
   if p < 1e-15:
     return 'p\u00a0<\u00a010⁻¹⁵'
@@ -46,34 +57,29 @@ def p_value(p):
   return f'p\u00a0=\u00a0{p:.2g}'
 
 
-def count(number, noun):
+def count(number: int, noun: str) -> str:
   """`1 seed`, `3 seeds`."""
   return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
-def number_word(number):
+def number_word(number: int) -> str:
   """`Three` for 3; digits for numbers above ten."""
   words = ('No', 'One', 'Two', 'Three', 'Four', 'Five', 'Six', 'Seven', 'Eight', 'Nine', 'Ten')
   return words[number] if number < len(words) else str(number)
 
 
-def _join(words):
+def _join(words: Sequence[str]) -> str:
   return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
 
 
-def is_significant(pair):
+def is_significant(pair: Scores) -> bool:
   """Whether a pair's interval excludes 0 and its p-value is below 0.05."""
   low, high = pair['interval_95']
   return (low > 0 or high < 0) and pair['mcnemar_p'] < _SIGNIFICANCE
 
 
-def best_model(models, pairs):
-  """Says which model has the highest mean accuracy, and which of the others it is distinguishable from.
-
-  Args:
-    models: of `comparison.summarize`.
-    pairs: of the same.
-  """
+def best_model(models: Mapping[str, Scores], pairs: Sequence[Scores]) -> str:
+  """Says which model has the highest mean accuracy, and which of the others it is distinguishable from."""
   ranked = sorted(models, key=lambda name: -models[name]['test']['accuracy']['mean'])
   best = ranked[0]
   accuracy = models[best]['test']['accuracy']
@@ -90,14 +96,8 @@ def best_model(models, pairs):
   return f'{sentence}; these data do not establish a difference from {_join(tied)}.'
 
 
-def against_published(name, test, published):
-  """Compares a model with its published result.
-
-  Args:
-    name: of the model.
-    test: dict of the spreads of accuracy and loss.
-    published: dict of accuracy and loss, or None.
-  """
+def against_published(name: str, test: Mapping[str, Spread], published: Mapping[str, float] | None) -> str:
+  """Compares a model with its published result; both have accuracy and loss."""
   accuracy, loss = test['accuracy'], test['loss']
   measured = f'{name} reaches {percent(accuracy["mean"])} at a loss of {loss["mean"]:.4f}'
   if published is None:
@@ -114,20 +114,20 @@ def against_published(name, test, published):
   )
 
 
-def _as_shown(fraction):
+def _as_shown(fraction: float) -> float:
   """The fraction that `percent` prints, so that a reader who subtracts finds the same."""
   return float(f'{100 * fraction:.2f}') / 100
 
 
-def _against_loss(loss, published):
+def _against_loss(loss: float, published: float) -> str:
   loss = float(f'{loss:.4f}')
   if round(abs(loss - published), 4) == 0:
     return f'equal to the published loss of {published:.4f}'
   return f'{abs(loss - published):.4f} {"below" if loss < published else "above"} the published loss of {published:.4f}'
 
 
-def pair_difference(pair):
-  """Says whether, and by how much, two models differ in test accuracy; `pair` is one of `comparison.summarize`."""
+def pair_difference(pair: Scores) -> str:
+  """Says whether, and by how much, two models differ in test accuracy."""
   first, second, difference, (low, high) = pair['a'], pair['b'], pair['difference'], pair['interval_95']
   if difference < 0:
     first, second, difference, low, high = second, first, -difference, -high, -low
@@ -141,12 +141,12 @@ def pair_difference(pair):
   )
 
 
-def _signed(fraction):
+def _signed(fraction: float) -> str:
   text = f'{100 * fraction:+.2f}'
   return '0.00' if float(text) == 0 else text.replace('-', '\u2212')
 
 
-def cost(models):
+def cost(models: Mapping[str, Scores]) -> str:
   """Sets the parameters and training times of the cheapest and the most accurate model beside their accuracy."""
   cheap = min(models, key=lambda name: models[name]['num_parameters'])
   best = max(models, key=lambda name: models[name]['test']['accuracy']['mean'])
@@ -162,13 +162,14 @@ def cost(models):
   return f'{sentence}; training took {times[1] / times[0]:.1f} times as long.' if min(times) > 0 else f'{sentence}.'
 
 
-def learning(name, train, valid):
-  """Says where validation loss was least and how far it is from training loss.
+def learning(name: str, train: Curve | None, valid: Curve | None, objective: str = 'cross-entropy') -> str:
+  """Says where validation loss was lowest and, if both are the same loss, how far it is from training loss.
 
   Args:
-    name: of the model.
-    train: `figures.Curve` of the training loss, or None.
-    valid: that of the validation loss, or None.
+    name: name of the model.
+    train: the training loss.
+    valid: the validation loss.
+    objective: what the training loss is; the validation loss is cross-entropy.
   """
   if valid is None:
     return f'{name} was trained without a validation split.'
@@ -178,45 +179,47 @@ def learning(name, train, valid):
   n = len(best)
   mean = valid.values.mean(0)
   lowest = int(mean.argmin())
-  sentence = f'The validation loss of {name} is least, {mean[lowest]:.4f}, at epoch {valid.epochs[lowest]:.4g}'
+  sentence = f'The validation loss of {name} is lowest, {mean[lowest]:.4f}, at epoch {valid.epochs[lowest]:.4g}'
   sentence += f' of {valid.epochs[-1]:.4g}'
   if last:
     sentence += f'; in {at_end} of {count(n, "seed")} the last epoch was the best'
-  if train is not None:
+  if objective != 'cross-entropy':
+    sentence += f'. Its training loss is {objective}, which is not to be compared with it'
+  elif train is not None:
     gap = mean[-1] - train.values[:, -1].mean()
     relation = 'above' if gap > 0 else 'below'
     sentence += f'. At the end it lies {abs(gap):.4f} {relation} the training loss'
   return sentence + '.'
 
 
-def confusions(name, matrix):
-  """Names the confusion that a model makes most; `matrix` float[C, C] counts images a seed, row by label."""
+def confusions(name: str, matrix: Float[np.ndarray, 'classes classes']) -> str:
+  """Names the confusion that a model makes most; `matrix` counts images per seed, one row per label."""
   errors = matrix * (1 - np.eye(len(matrix)))
   if not errors.any():
     return f'{name} answers every test image correctly.'
   label, answer = np.unravel_index(errors.argmax(), errors.shape)
   return (
-    f'{name} makes {errors.sum():.1f} errors a seed; the most frequent is to answer {answer} for a {label}, '
+    f'{name} makes {errors.sum():.1f} errors per seed; the most frequent is to answer {answer} for a {label}, '
     f'{errors[label, answer]:.1f} of {matrix[label].sum():.0f} times.'
   )
 
 
-def digits(name, per_class):
+def digits(name: str, per_class: Sequence[Spread | None]) -> str:
   """Names the digits on which a model is best and worst; `per_class` lists spreads, None for an absent digit."""
   means = {digit: scores['mean'] for digit, scores in enumerate(per_class) if scores is not None}
-  worst, best = min(means, key=means.get), max(means, key=means.get)
+  worst, best = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
   if means[worst] == means[best]:
     return f'{name} is equally accurate on every digit, {percent(means[best])}.'
   return f'{name} is least accurate on {worst} ({percent(means[worst])}) and most on {best} ({percent(means[best])}).'
 
 
-def hardest(num_shown, num_wrong, num_disputed):
+def hardest(num_shown: int, num_wrong: int, num_disputed: int | None) -> str:
   """Says how many images are answered wrongly, and how many of the hardest have disputed labels.
 
   Args:
-    num_shown: hardest images on the page.
-    num_wrong: test images that at least one model answers wrongly.
-    num_disputed: of those shown, how many have a label that people dispute; None where that is not known.
+    num_shown: number of images on the page.
+    num_wrong: number of test images that at least one model answers wrongly.
+    num_disputed: number of those shown that have a label that people dispute; None if that is not known.
   """
   if not num_wrong:
     return 'No test image is answered wrongly by any model.'
@@ -228,14 +231,14 @@ def hardest(num_shown, num_wrong, num_disputed):
   return f'{sentence}. Of these, {num_disputed} {verb} that human raters did not uphold.'
 
 
-def calibration(name, scores, confidence, accuracy):
+def calibration(name: str, scores: Scores, confidence: float, accuracy: float) -> str:
   """Says whether a model is over- or under-confident, and what temperature scaling does about it.
 
   Args:
-    name: of the model.
-    scores: dict of the spreads of ece_before, ece_after and temperature; the latter two may be None.
+    name: name of the model.
+    scores: the spreads of ece_before, ece_after and temperature; the latter two may be None.
     confidence: mean probability of the answers on the test split.
-    accuracy: on the same.
+    accuracy: accuracy on the test split.
   """
   gap = confidence - accuracy
   if round(abs(gap), 4) == 0:
@@ -256,12 +259,12 @@ def calibration(name, scores, confidence, accuracy):
   )
 
 
-def refusing(name, risk, coverage, target):
+def refusing(name: str, risk: float, coverage: float, target: float) -> str:
   """Says how many images a model must refuse to be right on a target share of the rest.
 
   Args:
-    name: of the model.
-    risk: error rate with all images answered.
+    name: name of the model.
+    risk: error rate if all images are answered.
     coverage: share of images that can be answered with an error rate of 1 - target.
     target: accuracy wanted among the answered.
   """
@@ -273,7 +276,7 @@ def refusing(name, risk, coverage, target):
   return f'To be right on {wanted} of the images it answers, {name} must refuse {percent(1 - coverage)} of all images.'
 
 
-def disputed(name, accuracy, without, num_disputed):
+def disputed(name: str, accuracy: float, without: float, num_disputed: int) -> str:
   """Says what the disputed labels cost a model: accuracy with and without the images that have one."""
   change = without - accuracy
   if round(abs(change), 4) == 0:
@@ -282,13 +285,13 @@ def disputed(name, accuracy, without, num_disputed):
   return f'Leaving out the {num_disputed} images {verb} the accuracy of {name} by {points(change)}.'
 
 
-def central_weights(name, kernels):
-  """Says how much of the first layer looks at the middle of the image.
+def undescribed(name: str) -> str:
+  """Says why a part of the page has nothing about a model."""
+  return f'{name} does not describe its layers, so it is left out here.'
 
-  Args:
-    name: of the model.
-    kernels: float[n, H, W], weights from the pixels.
-  """
+
+def central_weights(name: str, kernels: Float[np.ndarray, 'n height width']) -> str:
+  """Says how much of the first layer, given as its weights from the pixels, looks at the middle of the image."""
   h, w = kernels.shape[1:]
   rows, columns = slice(h // 4, h - h // 4), slice(w // 4, w - w // 4)
   share = np.sum(kernels[:, rows, columns] ** 2.0) / np.sum(kernels**2.0)
@@ -299,8 +302,8 @@ def central_weights(name, kernels):
   )
 
 
-def silent_maps(layer, maps):
-  """Says how many feature maps are zero all over, and how many of all values; `maps` float[n, h, w]."""
+def silent_maps(layer: str, maps: Float[np.ndarray, 'n h w']) -> str:
+  """Says how many feature maps are zero all over, and how many of all values are."""
   silent = int(np.sum(~np.any(maps != 0, axis=(1, 2))))
   zeros = float(np.mean(maps == 0))
   verb = 'is' if silent == 1 else 'are'

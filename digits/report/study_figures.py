@@ -1,53 +1,58 @@
 """The figures of the activation study and of sweeps, as PNG and SVG."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+from jaxtyping import Shaped
+from matplotlib.figure import Figure
 import numpy as np
 
+from digits.models.activations import ACTIVATIONS
 from digits.report import figures
 from digits.runtime import files
 
-_ACTIVATIONS = {
-  'sigmoid': (lambda x: 1 / (1 + np.exp(-x)), lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2),
-  'tanh': (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
-  'relu': (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float)),
-  # Of one logit among ten, the others being 0: p, and dp/dx = p (1 - p).
-  'softmax': (lambda x: np.exp(x) / (np.exp(x) + 9), lambda x: 9 * np.exp(x) / (np.exp(x) + 9) ** 2),
-}
+_Panel = tuple[str, Figure]  # The name of its files, and the drawing.
+_Column = Shaped[np.ndarray, ' trials']
 
 
-def save_activations(results, directory):
-  """Writes the figures of an activation study: the functions, and what was measured.
-
-  Args:
-    results: the content of its results.json.
-    directory: `pathlib.Path`, made if need be.
-  """
+def save_activations(results: Mapping[str, Any], directory: pathlib.Path) -> None:
+  """Writes the figures of an activation study, given its results.json: the functions, and what was measured."""
   with figures.style():
-    panels = [_function(name) for name in _ACTIVATIONS]
     recipes = results['recipes']
-    look = figures.looks(dict.fromkeys(recipe['activation'] for recipe in recipes.values()))
+    look = figures.looks(list(dict.fromkeys(recipe['activation'] for recipe in recipes.values())))
+    panels = [_function(name, ACTIVATIONS[name].function) for name in look]
+    # Of one logit among ten, the others being 0.
+    panels.append(_function('softmax', lambda x: jnp.exp(x) / (jnp.exp(x) + 9), 'One logit, nine others 0'))
     for model in dict.fromkeys(recipe['model'] for recipe in recipes.values()):
       mine = {recipe['activation']: recipe for recipe in recipes.values() if recipe['model'] == model}
       panels.append(_curves(f'loss-{model}', f'{model}: validation', 'Loss (nats)', mine, look, 'valid', 'loss'))
       layers = [name for name in next(iter(mine.values()))['probe'][0][0] if name.startswith(('gradient/', 'zeros/'))]
       for layer in sorted(layers):
         kind, place = layer.split('/')
-        label = 'Gradient norm by weight' if kind == 'gradient' else 'Share of zero activations'
+        label = 'Gradient norm per weight' if kind == 'gradient' else 'Share of zero activations'
         panels.append(_curves(f'{kind}-{place}-{model}', f'{model}: {place}', label, mine, look, 'probe', layer))
     _save(panels, directory)
 
 
-def _function(name):
-  function, derivative = _ACTIVATIONS[name]
-  x = np.linspace(-6, 6, 601)
+def _function(name: str, function: Callable[[jax.Array], jax.Array], xlabel: str = 'Input') -> _Panel:
+  x = jnp.linspace(-6, 6, 601)
   figure, axes = figures.new(2.2, name)
   axes.plot(x, function(x), color=figures.MODEL_COLORS[0], label='value')
-  axes.plot(x, derivative(x), '--', color=figures.MODEL_COLORS[1], label='derivative')
-  axes.set(xlabel='Input' if name != 'softmax' else 'One logit, nine others 0', ylabel='Output', ylim=(-1.1, 2))
+  axes.plot(x, jax.vmap(jax.grad(function))(x), '--', color=figures.MODEL_COLORS[1], label='derivative')
+  axes.set(xlabel=xlabel, ylabel='Output', ylim=(-1.1, 2))
   axes.legend(loc='upper left', frameon=False)
   return f'function-{name}', figure
 
 
-def _curves(name, title, label, recipes, look, split, key):
+def _curves(
+  name: str, title: str, label: str, recipes: Mapping[str, Any], look: figures.Looks, split: str, key: str
+) -> _Panel:
   figure, axes = figures.new(2.2, title)
   for activation, recipe in recipes.items():
     color, marker = look[activation]
@@ -62,12 +67,12 @@ def _curves(name, title, label, recipes, look, split, key):
   return name, figure
 
 
-def save_sweep(results, directory):
+def save_sweep(results: Mapping[str, Any], directory: pathlib.Path) -> None:
   """Writes what a sweep found: a heat map for a grid of two fields, else the metric against each field.
 
   Args:
     results: the content of its results.json.
-    directory: `pathlib.Path`, made if need be.
+    directory: where to, made if need be.
   """
   trials = [trial for trial in results['trials'] if trial['valid'] is not None]
   metric = results['metric']
@@ -83,7 +88,7 @@ def save_sweep(results, directory):
     _save(panels, directory)
 
 
-def _heat_map(values, scores, unit, num_seeds):
+def _heat_map(values: Mapping[str, _Column], scores: Float[np.ndarray, ' trials'], unit: str, num_seeds: int) -> _Panel:
   (x_name, x), (y_name, y) = values.items()
   columns, rows = np.unique(x), np.unique(y)
   grid = np.full((len(rows), len(columns)), np.nan)
@@ -103,7 +108,7 @@ def _heat_map(values, scores, unit, num_seeds):
   return 'heat-map', figure
 
 
-def _scatter(name, column, scores, unit):
+def _scatter(name: str, column: _Column, scores: Float[np.ndarray, ' trials'], unit: str) -> _Panel:
   figure, axes = figures.new(2.2, name.replace('_', ' '))
   axes.plot(column, scores, 'o', color=figures.MODEL_COLORS[0])
   if (column > 0).all() and column.max() > 10 * column.min():
@@ -112,7 +117,7 @@ def _scatter(name, column, scores, unit):
   return f'sweep-{name}', figure
 
 
-def _save(panels, directory):
+def _save(panels: Sequence[_Panel], directory: pathlib.Path) -> None:
   directory.mkdir(parents=True, exist_ok=True)
   for name, figure in panels:
     for suffix in ('png', 'svg'):

@@ -5,40 +5,45 @@ from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
+from jaxtyping import Float
+from jaxtyping import Int
 import numpy as np
 
 from digits import data
 from digits import statistics
+from digits.config import TrainConfig
+from digits.store.records import Record
+from digits.train.step import Variables
 
-# Of the resampling in the bootstrap; part of the method, so that the same answers always give the same interval.
+# Seed of the resampling in the bootstrap; part of the method, so that the same answers always give the same interval.
 _BOOTSTRAP_SEED = 0
 
 
 class ModelRuns(NamedTuple):
-  """One model, trained with S seeds.
+  """One model, trained with several seeds.
 
   Attributes:
-    config: the `TrainConfig` of the first seed.
-    num_parameters: of one network.
-    published: dict of accuracy, a fraction, and loss, nats, on the test split; None where there is none.
-    histories: S lists of the records of metrics.jsonl.
-    seconds: S dicts of seconds by phase, as in a run's results.json.
-    seeds: S ints.
-    valid_logits: float32[S, Nv, C], Nv may be 0.
-    test_logits: float32[S, Nt, C].
-    variables: of the first seed.
-    model: the unbound `nn.Module`.
+    config: the config of the first seed.
+    num_parameters: number of parameters of one network.
+    published: accuracy, a fraction, and loss, nats, on the test split; None if nothing is published.
+    histories: for each seed the records of metrics.jsonl.
+    seconds: for each seed the seconds by phase, as in a run's results.json.
+    seeds: the seeds.
+    valid_logits: the logits of the validation split, which may be empty.
+    test_logits: the logits of the test split.
+    variables: the variables of the first seed.
+    model: the unbound module.
   """
 
-  config: Any
+  config: TrainConfig
   num_parameters: int
-  published: dict | None
-  histories: list
-  seconds: list
-  seeds: list
-  valid_logits: np.ndarray
-  test_logits: np.ndarray
-  variables: Any
+  published: dict[str, float] | None
+  histories: list[list[Record]]
+  seconds: list[dict[str, float]]
+  seeds: list[int]
+  valid_logits: Float[np.ndarray, 'seeds valid classes']
+  test_logits: Float[np.ndarray, 'seeds test classes']
+  variables: Variables
   model: nn.Module
 
 
@@ -50,21 +55,18 @@ class Comparison(NamedTuple):
   valid: data.Split
 
 
-def summarize(comparison):
+def summarize(comparison: Comparison) -> dict[str, Any]:
   """The numbers of a comparison.
-
-  Args:
-    comparison: a `Comparison`.
 
   Returns:
     The content of its results.json: a dict that JSON can hold. `spread` below is the dict of `statistics.spread`.
       experiment: `compare`.
-      num_seeds: of the model that has most.
-      models: by name: num_parameters; published; test, a dict with the spreads of accuracy and loss; valid, the same,
-        None where there is no validation split; seconds, a spread for each phase; calibration, a dict with the spreads
-        of ece_before and ece_after, of temperature, and of test_loss_after, None where there is no validation split to
-        fit it on; without_disputed, a dict with examples and the spread of accuracy, None where the test split is not
-        MNIST's; area_under_risk_coverage, a spread; and per_class_accuracy, C spreads.
+      num_seeds: the number of seeds of the model that has most.
+      models: by name: num_parameters; published; test, the spreads of accuracy and loss; valid, the same, None without
+        a validation split; seconds, a spread for each phase; calibration, the spreads of ece_before and ece_after, of
+        temperature, and of test_loss_after, None without a validation split to fit it on; without_disputed, examples
+        and the spread of accuracy, None if the test split is not MNIST's; area_under_risk_coverage, a spread; and
+        per_class_accuracy, one spread per class.
       pairs: for each pair of models a and b: difference, the accuracy of b less that of a, with its interval_95;
         mcnemar_p_per_seed; and mcnemar_p, which `statistics.combine_p_values` makes of them.
   """
@@ -76,15 +78,15 @@ def summarize(comparison):
   }
 
 
-def disputed_images(comparison):
-  """Indices, int[K], of the test images whose label people dispute; None where the test split is not MNIST's."""
+def disputed_images(comparison: Comparison) -> Int[np.ndarray, ' disputed'] | None:
+  """Indices of the test images whose label people dispute; None if the test split is not MNIST's."""
   datasets = {runs.config.dataset for runs in comparison.models.values()}
   if datasets != {'mnist'} or len(comparison.test.label) != 10_000:
     return None
   return np.array(statistics.DISPUTED)
 
 
-def _summarize_model(runs, comparison):
+def _summarize_model(runs: ModelRuns, comparison: Comparison) -> dict[str, Any]:
   test, valid = comparison.test.label, comparison.valid.label
   num_classes = runs.test_logits.shape[-1]
   correct = statistics.is_correct(runs.test_logits, test)
@@ -112,14 +114,14 @@ def _summarize_model(runs, comparison):
   }
 
 
-def _scores(logits, labels):
+def _scores(logits: Float[np.ndarray, 'seeds n classes'], labels: Int[np.ndarray, ' n']) -> dict[str, Any]:
   return {
     'accuracy': statistics.spread(statistics.is_correct(logits, labels).mean(-1)),
     'loss': statistics.spread(statistics.cross_entropy(logits, labels).mean(-1)),
   }
 
 
-def _calibration(runs, comparison):
+def _calibration(runs: ModelRuns, comparison: Comparison) -> dict[str, Any]:
   test, valid = comparison.test.label, comparison.valid.label
   correct = statistics.is_correct(runs.test_logits, test)
 
@@ -141,14 +143,14 @@ def _calibration(runs, comparison):
   }
 
 
-def _fit_temperatures(runs, valid_labels):
-  """The temperature of each seed, float64[S], fitted on validation; None where there is no validation split."""
+def _fit_temperatures(runs: ModelRuns, valid_labels: Int[np.ndarray, ' valid']) -> Float[np.ndarray, ' seeds'] | None:
+  """The temperature of each seed, fitted on validation; None without a validation split."""
   if not len(valid_labels):
     return None
   return np.array([statistics.fit_temperature(logits, valid_labels) for logits in runs.valid_logits])
 
 
-def _compare_pair(a, b, comparison):
+def _compare_pair(a: str, b: str, comparison: Comparison) -> dict[str, Any]:
   labels = comparison.test.label
   correct_a, correct_b = (statistics.is_correct(comparison.models[name].test_logits, labels) for name in (a, b))
   difference, low, high = statistics.bootstrap_difference(correct_a, correct_b, seed=_BOOTSTRAP_SEED)

@@ -14,20 +14,17 @@ _COLOR_VARIABLES = {
 _SVG, _XLINK = 'http://www.w3.org/2000/svg', 'http://www.w3.org/1999/xlink'
 
 
-def inline(svg, name, alt):
-  """Makes an SVG file of matplotlib's part of a page.
+def inline(svg: bytes, name: str, alt: str) -> str:
+  """Makes an SVG file of matplotlib's part of a page: an `<svg>` element.
 
-  Its colours become CSS variables, so that the page decides them; the ids that it refers to get the panel's name before
-  them, as ids of a page are unique, and the others go; its size is left to the page; to a screen reader it is one
+  Its colours become CSS variables, so that the page decides them. The ids that it refers to begin with the panel's
+  name, because ids of a page are unique; the others go. Its size is left to the page; to a screen reader it is one
   image.
 
   Args:
-    svg: bytes.
-    name: of the panel.
+    svg: the file.
+    name: name of the panel.
     alt: what a screen reader says.
-
-  Returns:
-    An `<svg>` element, as a string.
   """
   ElementTree.register_namespace('', _SVG)
   ElementTree.register_namespace('xlink', _XLINK)
@@ -36,9 +33,9 @@ def inline(svg, name, alt):
     for child in list(parent):
       if child.tag in (f'{{{_SVG}}}metadata', f'{{{_SVG}}}style'):
         parent.remove(child)
-  used = set()
+  used: set[str] = set()
 
-  def rename(match):
+  def rename(match: re.Match) -> str:
     used.add(match[1])
     return f'#{name}-{match[1]}'
 
@@ -62,6 +59,6 @@ def inline(svg, name, alt):
   return ElementTree.tostring(root, encoding='unicode')
 
 
-def _to_variable(match):
+def _to_variable(match: re.Match) -> str:
   variable = _COLOR_VARIABLES.get(match[0])
   return f'var({variable})' if variable else match[0]

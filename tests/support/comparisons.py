@@ -6,22 +6,22 @@ import numpy as np
 
 from digits import config as config_lib
 from digits import data
+from digits.models import registry
 from digits.report import summary as comparison_lib
-from digits.store import results
 from digits.train import step
+from digits.train.recipe import describe_loss
 
 SMALL = {'cnn': {'features': (2, 3), 'hidden_units': 8}, 'mlp': {'hidden_units': 12}}
 
 
-def make_history(epochs, valid=True):
+def make_history(epochs, valid=True, objective='cross-entropy'):
   """Records such as a run writes: two of training and one of validation in every epoch of 10 steps."""
   records = []
   for epoch in range(epochs):
     for done in (6, 10):
       loss = 2.0 / (1 + 10 * epoch + done)
-      records.append(
-        {'step': 10 * epoch + done, 'epoch': epoch, 'split': 'train', 'loss': loss, 'accuracy': 1 - loss / 3}
-      )
+      record = {'step': 10 * epoch + done, 'epoch': epoch, 'split': 'train', 'objective': objective}
+      records.append(record | {'loss': loss, 'accuracy': 1 - loss / 3})
     if valid:
       record = {'step': 10 * epoch + 10, 'epoch': epoch, 'split': 'valid', 'loss': 0.5 / (1 + epoch), 'accuracy': 0.9}
       records.append(record)
@@ -40,26 +40,26 @@ def make_logits(labels, seeds, strength):
   return (np.array(noise) + strength * np.eye(10)[labels]).astype(np.float32)
 
 
-def make_runs(name, strength, test, valid, *, num_seeds=2, model=None, **overrides):
-  """One model's runs; `model` where it is not called by the name of a shipped config."""
-  model = model or name
-  shipped = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{model}.py'))
-  architecture = shipped['architecture'] | SMALL.get(model, {})
-  config = config_lib.from_dict(shipped | {'architecture': architecture} | overrides)
+def make_runs(name, strength, test, valid, *, num_seeds=2, model=None, architecture=None, **overrides):
+  """A recipe's runs: `model` with `architecture`, or the model of a shipped config that the recipe is called by."""
+  shipped = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{"mlp" if model else name}.py'))
+  if architecture is None:
+    architecture = shipped['architecture'] | SMALL.get(model or name, {})
+  config = config_lib.from_dict(shipped | {'model': model or name, 'architecture': architecture} | overrides)
   network = config.make_model()
   seeds = list(range(num_seeds))
-  params = network.init(jax.random.key(0), step.normalize(test.image[:1]))['params']
-  params = jax.device_get(params)
+  variables = jax.device_get(network.init(jax.random.key(0), step.normalize(test.image[:1])))
+  published = registry.about(name).published
   return comparison_lib.ModelRuns(
     config=config,
-    num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
-    published=results.PUBLISHED.get(name),
-    histories=[make_history(3, valid=bool(len(valid.label))) for _ in seeds],
+    num_parameters=sum(leaf.size for leaf in jax.tree.leaves(variables['params'])),
+    published=published and published._asdict(),
+    histories=[make_history(3, bool(len(valid.label)), describe_loss(config)) for _ in seeds],
     seconds=[{'data': 0.1, 'compile': 1.0, 'train': 2.0 + seed, 'total': 3.1 + seed} for seed in seeds],
     seeds=seeds,
     valid_logits=make_logits(valid.label, [100 + seed for seed in seeds], strength),
     test_logits=make_logits(test.label, seeds, strength),
-    params=params,
+    variables=variables,
     model=network,
   )
 
