@@ -5,10 +5,13 @@ What is checked is also planted, in a small package beside, and must be found.
 
 import ast
 import fnmatch
+import os
 import pathlib
 import tomllib
 
 import conftest
+import jaxtyping
+import numpy as np
 import pytest
 
 from digits import models
@@ -214,3 +217,11 @@ def test_what_runs_needs_is_what_the_package_requires():
 def requirements(name: str) -> list[str]:
   lines = pathlib.Path(conftest.ROOT, name).read_text().splitlines()
   return [line for line in lines if line and not line.startswith('#')]
+
+
+@pytest.mark.skipif(os.environ.get('CHECK_TYPES') == '0', reason='CHECK_TYPES=0')
+def test_annotations_are_checked_at_run_time():
+  from digits.train import step
+
+  with pytest.raises(jaxtyping.TypeCheckError):
+    step.normalize(np.zeros((2, 28, 28, 1), np.float32))  # Not uint8.
