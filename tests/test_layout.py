@@ -80,10 +80,11 @@ def folders_without_init(root):
 
 def model_names():
   """What code outside of digits/models must not say: names of models, their classes and their layers."""
-  own = [module for module in models.MODELS.values() if module.__module__.startswith('digits.')]
+  registered = {name: module for name, module in models.MODELS.items() if module.__module__.startswith('digits.')}
+  own = registered.values()
   named = {layer.name for module in own for layer in layers.layers_of(module()) or [] if hasattr(layer, 'name')}
   # All models return logits, and an exported graph says so.
-  return set(models.MODELS) | {module.__name__ for module in own} | named - {'logits'}
+  return set(registered) | {module.__name__ for module in own} | named - {'logits'}
 
 
 def named_models(path, names):
