@@ -53,6 +53,9 @@ def check(words):
       ['.', '.venv/bin/activate'],
       ['cd', 'digits'],
       ['tensorboard', '--logdir', 'runs'],
+      ['ruff', 'check', '.'],
+      ['ruff', 'format', '--check', '.'],
+      ['mypy'],
     )
     assert words in allowed, words
 
