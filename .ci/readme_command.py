@@ -4,4 +4,4 @@ import pathlib
 import sys
 
 lines = (pathlib.Path(__file__).parent.parent / 'README.md').read_text().splitlines()
-print(next(line for line in lines if line.startswith('pip install -r') and sys.argv[1] in line))
+print(next(line for line in lines if line.startswith('python3 -m venv') and sys.argv[1] in line))

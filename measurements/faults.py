@@ -24,7 +24,8 @@ import tempfile
 import time
 from typing import NamedTuple
 
-os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')  # Before JAX is imported, and for every process.
+# Before JAX is imported, and for every process.
+os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1', CHECK_TYPES='0')
 
 import hypothesis
 from hypothesis import strategies as st

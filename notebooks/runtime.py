@@ -1,9 +1,11 @@
-"""What the notebook does before it can train: installs what is missing, and says what it computes on.
+"""What the notebook does before it can train: it installs what is missing, and says which device it computes on.
 
-On Colab nothing that is installed already is changed: its jax fits its drivers, and modules that are imported cannot be
-replaced. So only what is missing is installed, and everything else is pinned meanwhile.
+On Colab, installed packages must stay as they are: its jax fits its drivers, and modules that are imported cannot be
+replaced. So only what is missing is installed, with everything else pinned meanwhile.
 """
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 import importlib
 import importlib.metadata
 import os
@@ -18,15 +20,8 @@ from packaging import utils
 from packaging import version as version_lib
 
 
-def installed_versions(distributions=None):
-  """The versions of what is installed.
-
-  Args:
-    distributions: of `importlib.metadata`; None for all that Python finds.
-
-  Returns:
-    dict of version by canonical name.
-  """
+def installed_versions(distributions: Iterable[importlib.metadata.Distribution] | None = None) -> dict[str, str]:
+  """The versions of installed packages by canonical name; None for all that Python finds."""
   found = {}
   for distribution in importlib.metadata.distributions() if distributions is None else distributions:
     name, version = distribution.metadata['Name'], distribution.metadata['Version']
@@ -38,15 +33,13 @@ def installed_versions(distributions=None):
   return found
 
 
-def compare(dependencies, installed):
-  """Compares what is needed with what is installed.
-
-  Args:
-    dependencies: requirements, as in pyproject.toml.
-    installed: as from `installed_versions`.
+def compare(
+  dependencies: Iterable[str], installed: Mapping[str, str]
+) -> tuple[list[requirements_lib.Requirement], list[requirements_lib.Requirement]]:
+  """Compares requirements, as in pyproject.toml, with installed versions.
 
   Returns:
-    Two lists of `Requirement`: those of which nothing is installed, and those of which another version is.
+    The requirements that nothing installed has the name of, and those for which another version is installed.
   """
   missing, unsuited = [], []
   for requirement in map(requirements_lib.Requirement, dependencies):
@@ -58,11 +51,8 @@ def compare(dependencies, installed):
   return missing, unsuited
 
 
-def install_missing(root):
-  """Installs what the code needs and this Python lacks; changes nothing that is installed, and says what does not fit.
-
-  Args:
-    root: `pathlib.Path` of the code.
+def install_missing(root: pathlib.Path) -> None:
+  """Installs what the code in `root` needs and this Python lacks; leaves what is installed, and says what does not fit.
 
   Raises:
     SystemExit: pip failed.
@@ -81,7 +71,7 @@ def install_missing(root):
     print('Installed:', ', '.join(requirement.name for requirement in missing))
 
 
-def _install(missing, installed):
+def _install(missing: list[requirements_lib.Requirement], installed: Mapping[str, str]) -> None:
   with tempfile.TemporaryDirectory() as directory:
     constraints = pathlib.Path(directory) / 'constraints.txt'
     constraints.write_text(''.join(f'{name}=={version}\n' for name, version in installed.items()))
@@ -96,8 +86,8 @@ def _install(missing, installed):
   importlib.invalidate_caches()
 
 
-def describe_device():
-  """What JAX computes on here, in words.
+def describe_device() -> str:
+  """The device that JAX computes on, in words.
 
   Raises:
     DigitsError: the accelerator that `JAX_PLATFORMS` asks for is not there.
@@ -112,8 +102,8 @@ def describe_device():
   return f'{kind.upper()} ({what}), jax {jax.__version__}'
 
 
-def show_errors_plainly():
-  """Makes the notebook show errors that a reader can mend as one sentence, without the traceback."""
+def show_errors_plainly() -> None:
+  """Makes the notebook show an error that a reader can fix as one sentence, without the traceback."""
   from IPython import get_ipython
 
   from digits import errors

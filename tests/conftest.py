@@ -11,9 +11,16 @@ import signal
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 
+import jaxtyping
 import ml_collections
 import numpy as np
 import pytest
+
+# The annotations of digits are checked at every call, arrays' dtypes and shapes too. CHECK_TYPES=0 is for timing.
+if os.environ.get('CHECK_TYPES') != '0':
+  import support.typechecker  # noqa: F401  # The hook looks it up by its name.
+
+  jaxtyping.install_import_hook('digits', 'support.typechecker.check')
 
 from digits import config as config_lib
 

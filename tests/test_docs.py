@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from digits import config as config_lib
 from digits import models
 
 SCALE = (conftest.ROOT / 'docs' / 'scale.md').read_text()
@@ -41,18 +40,6 @@ def test_bytes_and_operations_are_those_of_the_models(name):
   row = re.search(rf'\| `{name}` \| ([\d,]+) \| ([\d,.]+) \| ([\d,]+) \|', SCALE)
   stated = [float(number.replace(',', '')) for number in row.groups()]
   assert stated == pytest.approx([gradient_bytes, operations / 1e6, operations / gradient_bytes], rel=5e-3)
-
-
-def test_commands_name_fields_and_flags_that_exist():
-  launch = (conftest.ROOT / 'launch.py').read_text()
-  values = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / 'cnn.py'))
-  for field in re.findall(r'--config\.([\w.]+)', SCALE):
-    inner = values | {'mesh': values['mesh'] | {'seeds': 0}}
-    for part in field.split('.'):
-      assert part in inner, field
-      inner = inner[part]
-  for flag in re.findall(r'--(coordinator|num_processes|process_id|workdir)=', SCALE):
-    assert f"'{flag}'" in launch
 
 
 def test_the_cost_of_streaming_is_that_of_the_committed_runs():

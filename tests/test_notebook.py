@@ -31,8 +31,8 @@ def source(cell_id):
 @pytest.fixture
 def execute(subprocess_env, tmp_path):
   """Runs the notebook's cells, some replaced by other text, and returns them by id; or raises nbclient's error."""
-  nbclient = pytest.importorskip('nbclient', reason='needs nbclient: pip install -r requirements.txt')
-  pytest.importorskip('ipykernel', reason='needs ipykernel: pip install -r requirements.txt')
+  nbclient = pytest.importorskip('nbclient', reason='needs nbclient: pip install -r tests/requirements.txt')
+  pytest.importorskip('ipykernel', reason='needs ipykernel: pip install -r tests/requirements.txt')
   nbformat = pytest.importorskip('nbformat')
 
   def run(replaced=(), only=None):
@@ -93,8 +93,8 @@ def test_the_cells_run_from_top_to_bottom(execute, tmp_path):
 
 
 @pytest.mark.notebook
-def test_an_error_that_a_reader_can_mend_is_a_sentence(execute, tmp_path):
-  nbclient = pytest.importorskip('nbclient', reason='needs nbclient: pip install -r requirements.txt')
+def test_an_error_that_a_reader_can_fix_is_a_sentence(execute, tmp_path):
+  nbclient = pytest.importorskip('nbclient', reason='needs nbclient: pip install -r tests/requirements.txt')
   parameters = PARAMETERS.format(settings={'momentum': 2}, workdir=str(tmp_path / 'runs'))
   with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
     execute({'parameters': parameters}, only=('setup', 'parameters', 'train'))
@@ -229,7 +229,8 @@ def test_what_is_missing_and_what_does_not_fit(installed, missing, unsuited):
   assert [[requirement.name for requirement in part] for part in found] == [missing, unsuited]
 
 
-# Of what the code needs, Colab's GPU runtime had all but two: that of February 2026, with the Orbax and TFDS of August.
+# Of what the code needs, Colab's GPU runtime had all but three: that of February 2026, with the Orbax and TFDS of
+# August.
 COLAB = {
   'absl-py': '1.4.0',
   'array-record': '0.8.3',
@@ -240,6 +241,7 @@ COLAB = {
   'jax': '0.7.2',
   'jaxlib': '0.7.2',
   'jinja2': '3.1.6',
+  'lazy-loader': '0.4',
   'matplotlib': '3.10.0',
   'numpy': '2.0.2',
   'optax': '0.2.7',
@@ -267,19 +269,25 @@ def pip(monkeypatch):
   return calls
 
 
-def test_on_colab_two_packages_are_installed_and_all_others_pinned(pip, capsys):
+def test_on_colab_three_packages_are_installed_and_all_others_pinned(pip, capsys):
   runtime.install_missing(conftest.ROOT)
   (command,) = pip.commands
   assert command[:4] == [sys.executable, '-m', 'pip', 'install']
-  assert [re.match(r'[\w-]+', argument)[0] for argument in command[7:]] == ['ml-collections', 'tensorboardX']
+  assert [re.match(r'[\w-]+', argument)[0] for argument in command[7:]] == [
+    'jaxtyping',
+    'ml-collections',
+    'tensorboardX',
+  ]
   assert not {'--upgrade', '-U', '--force-reinstall'} & set(command)
   assert pip.constraints == [f'{name}=={version}' for name, version in COLAB.items()]
-  assert capsys.readouterr().out == 'Installed: ml-collections, tensorboardX\n'
+  assert capsys.readouterr().out == 'Installed: jaxtyping, ml-collections, tensorboardX\n'
 
 
 def test_what_does_not_fit_is_named_and_left(pip, monkeypatch, capsys):
   monkeypatch.setattr(
-    runtime, 'installed_versions', lambda: COLAB | {'flax': '0.8', 'ml-collections': '1.1', 'tensorboardx': '2.6.2'}
+    runtime,
+    'installed_versions',
+    lambda: COLAB | {'flax': '0.8', 'jaxtyping': '0.3.3', 'ml-collections': '1.1', 'tensorboardx': '2.6.2'},
   )
   runtime.install_missing(conftest.ROOT)
   assert pip.commands == []
@@ -290,5 +298,5 @@ def test_what_does_not_fit_is_named_and_left(pip, monkeypatch, capsys):
 
 def test_a_failing_pip_is_a_sentence(pip):
   pip.returncode = 1
-  with pytest.raises(SystemExit, match=r'pip could not install ml-collections.*, tensorboardX.* beside what is there'):
+  with pytest.raises(SystemExit, match=r'pip could not install jaxtyping.*, tensorboardX.* beside what is there'):
     runtime.install_missing(conftest.ROOT)

@@ -4,43 +4,77 @@ import json
 import re
 import shlex
 import statistics
+import subprocess
+import sys
 
 import conftest
 import numpy as np
 import pytest
+from support import shell
+import test_layout
 
 import digits
-from digits import config as config_lib
+from digits import errors as errors_lib
 from digits.commands import export
 from digits.train import step as step_lib
 
 README = (conftest.ROOT / 'README.md').read_text()
 
 
-def test_the_lines_for_a_notebook_run(prepared_data_dir, monkeypatch, capsys):
+def example(words):
+  """The Python example of the README that contains some words."""
+  (code,) = [code for code in re.findall(r'```python\n(.*?)```', README, re.DOTALL) if words in code]
+  return code
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+  """A folder that looks like the code's, with the README's config file in it, as the current folder."""
+  folder = tmp_path / 'checkout'
+  folder.mkdir()
+  for path in conftest.ROOT.iterdir():
+    if path.name != 'runs':
+      (folder / path.name).symlink_to(path)
+  (folder / 'my_config.py').write_text(example('def get_config'))
+  monkeypatch.chdir(folder)
+  return folder
+
+
+def test_a_model_optimizer_and_augmentation_of_ones_own_train_in_a_notebook(prepared_data_dir, monkeypatch, capsys):
   monkeypatch.setenv('TFDS_DATA_DIR', str(prepared_data_dir))
-  code = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+  code = example('optax.adam')
   small = {"load_dataset('mnist')": "load_dataset('mnist', num_validation=60)", 'batch_size=128': 'batch_size=32'}
   for old, new in small.items():
     assert old in code
     code = code.replace(old, new)
-  exec(compile(code, 'README.md', 'exec'), {})
+  exec(compile(code, 'README.md', 'exec'), {'__name__': 'notebook'})
   assert "'examples': 100" in capsys.readouterr().out
 
 
-def test_a_model_taken_along_runs(tiny_config, tmp_path, monkeypatch):
-  section = README.split('## Take a model along')[1].split('\n## ')[0]
-  (command,) = re.findall(r'^python -m digits\.export (.*)$', section, re.MULTILINE)
-  (code,) = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+def test_a_config_file_of_ones_own_trains_and_is_measured(checkout, subprocess_env):
+  small = '--config.epochs=1 --config.num_validation=60 --config.batch_size=32 --config.eval_batch_size=32'
+  section = README.split('## Extend')[1].split('\n## ')[0]
+  for command, more in (('python launch.py', small.split()), ('python -m digits evaluate', ['--json'])):
+    (given,) = re.findall(f'`({re.escape(command)} [^`]*my_config[^`]*)`', section)
+    words = [sys.executable, *shlex.split(given)[1:], *more]
+    done = subprocess.run(words, env=subprocess_env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+  scores = json.loads(done.stdout)
+  assert (scores['model'], scores['examples']) == ('wide', conftest.NUM_TEST)
+
+
+def test_an_exported_model_runs(tiny_config, tmp_path, monkeypatch):
+  section = README.split('## Export a model')[1].split('\n## ')[0]
+  (command,) = re.findall(r'^python -m digits (export .*)$', section, re.MULTILINE)
+  code = example('onnxruntime')
   monkeypatch.chdir(tmp_path)
   digits.run(tiny_config('cnn', epochs=1), 'runs/cnn')
-  monkeypatch.setattr('sys.argv', ['export', *shlex.split(command)])
-  export.main()
+  export.run(export.parse(shlex.split(command)[1:]))
   assert 'digits' not in code
   names = {}
   exec(compile(code, 'README.md', 'exec'), names)
   run = digits.load_run('runs/cnn')
-  expected = step_lib.apply_model(run.model, run.params, np.zeros((2, 28, 28, 1), np.uint8))
+  expected = step_lib.apply_model(run.model, run.variables, np.zeros((2, 28, 28, 1), np.uint8))
   np.testing.assert_allclose(names['logits'], expected, atol=1e-5)
 
 
@@ -49,17 +83,62 @@ def test_files_named_in_the_readme_exist():
     assert (conftest.ROOT / path).exists(), path
 
 
-def test_commands_name_configs_and_fields_that_exist():
-  commands = re.findall(r'python launch\.py [^`\n|;]*', README)
+def test_the_readme_says_how_long_the_core_is():
+  digits_dir = conftest.ROOT / 'digits'
+  train = ('step', 'metrics', 'optim', 'augment', 'recipe', 'compiled', 'loop', 'evaluate')
+  core = [digits_dir / 'config.py', digits_dir / 'data' / 'batches.py']
+  core += [digits_dir / 'train' / f'{name}.py' for name in train]
+  core += [path for path in (digits_dir / 'models').glob('*.py') if path.name != 'convolution.py']
+  lines = sum(len(path.read_text().splitlines()) for path in core)
+  assert f'The core is {round(lines, -2):,} lines' in README
+  text = ' '.join(README.split())
+  assert '`digits/models` without `convolution.py`; ' + ', '.join(f'`{name}`' for name in train[:-1]) in text
+
+
+def test_the_rooms_are_those_of_the_code():
+  rows = re.findall(r'^\| \[`digits/(\w+)', README, re.MULTILINE)
+  assert rows == [room for room in test_layout.ROOMS if room not in ('errors', 'schema', 'registry')]
+
+
+PAGES = ('README.md', 'CONTRIBUTING.md', 'docs/scale.md', 'tests/README.md', 'benchmarks/README.md')
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_commands_parse(page, checkout):
+  commands = shell.commands_in((conftest.ROOT / page).read_text())
   assert commands
-  for command in commands:
-    name = re.search(r'--config=configs/(\w+)\.py', command)[1]
-    values = config_lib.to_dict(config_lib.load_config(conftest.ROOT / 'configs' / f'{name}.py'))
-    for field in re.findall(r'--config\.([\w.]+)=', command):
-      inner = values
-      for part in field.split('.'):
-        assert part in inner, field
-        inner = inner[part]
+  for words in commands:
+    shell.check(words)
+
+
+@pytest.mark.parametrize(
+  'command',
+  [
+    'python launch.py --config=configs/gan.py',
+    'python launch.py --config=configs/cnn.py --config.batchsize=3',
+    'python -m digits evaluate --workdir=runs/cnn --split=all',
+    'digits score --workdir=runs/cnn',
+    'pip install -r requirements-dev.txt',
+    'pip install ".[jupyter]"',
+    'tensorboard --dir runs',
+    'srun --nodes=2 python launch.py --config=configs/cnn.py --num_tasks=3',
+    'python -m measurements.faults --trial=100',
+    'python -m pytest tests/test_nothing.py',
+  ],
+)
+def test_a_command_that_is_wrong_is_found(command, checkout):
+  (words,) = shell.commands_in(f'```sh\n{command}\n```')
+  with pytest.raises((AssertionError, errors_lib.UsageError, ImportError)):
+    shell.check(words)
+
+
+def test_the_main_commands_are_one_line_each_in_an_environment_of_their_own():
+  begin = 'python3 -m venv .venv && . .venv/bin/activate && pip install -r '
+  mains = [line.removeprefix(begin) for line in README.splitlines() if line.startswith(begin)]
+  assert mains == [
+    'requirements.txt && python launch.py --config=configs/cnn.py',
+    'tests/requirements.txt && python -m pytest',
+  ]
 
 
 COMPARISON = json.loads((conftest.ROOT / 'results' / 'compare.json').read_text())
@@ -104,11 +183,11 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
   assert min(counts['strings'] for counts in conditions.values()) >= 500
   for sentence in (
     f'is {100 * answers["accuracy"]:.2f} % as they are and {100 * answers["accuracy_prepared"]:.2f} % through the',
-    f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay when',
+    f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay the same when',
     f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
     f'with digits that touch {right["touching"]} (',
     f'answered {times["one_image_seconds"]:.1f} s after the command starts, '
-    f'and {times["images_per_second"]:,.0f} images a second',
+    f'and {times["images_per_second"]:,.0f} images per second',
   ):
     assert sentence in text
 
@@ -170,11 +249,3 @@ def test_reliability_is_that_of_the_committed_campaign():
   assert all(FAULTS['caught'].values())
   struck = kinds['disk']['trials'] - kinds['disk']['outcomes'].get('not hit', 0)
   assert f'of the `disk` trials {struck} struck' in ' '.join(README.split())
-
-
-def test_requirements_are_those_of_the_package():
-  import tomllib
-
-  project = tomllib.loads((conftest.ROOT / 'pyproject.toml').read_text())['project']
-  lines = (conftest.ROOT / 'requirements.txt').read_text().split('\n\n')[0].splitlines()
-  assert [line for line in lines if not line.startswith('#')] == project['dependencies']
