@@ -174,12 +174,12 @@ class Reliability(NamedTuple):
   """Confidence against accuracy, by bins of equal width over [0, 1].
 
   Attributes:
-    count: number of answers in the bin.
+    num_answers: number of answers in the bin.
     confidence: mean confidence in the bin; NaN in an empty one.
     accuracy: accuracy in the bin; NaN in an empty one.
   """
 
-  count: Int[np.ndarray, ' bins']
+  num_answers: Int[np.ndarray, ' bins']
   confidence: Float[np.ndarray, ' bins']
   accuracy: Float[np.ndarray, ' bins']
 
@@ -208,7 +208,7 @@ def expected_calibration_error(
   Guo, Pleiss, Sun and Weinberger 2017, arXiv:1706.04599; see `reliability` for the arguments.
   """
   bins = reliability(confidence, correct, num_bins)
-  return float(np.nansum(bins.count * np.abs(bins.accuracy - bins.confidence)) / bins.count.sum())
+  return float(np.nansum(bins.num_answers * np.abs(bins.accuracy - bins.confidence)) / bins.num_answers.sum())
 
 
 def fit_temperature(logits: Float[np.ndarray, 'examples classes'], labels: Int[np.ndarray, ' examples']) -> float:

@@ -135,7 +135,7 @@ def test_one_lucky_seed_does_not_decide():
 
 def test_reliability_by_hand():
   bins = statistics.reliability(np.array([0.0, 0.5, 0.51, 1.0]), np.array([True, False, True, True]), num_bins=2)
-  np.testing.assert_array_equal(bins.count, [2, 2])
+  np.testing.assert_array_equal(bins.num_answers, [2, 2])
   np.testing.assert_allclose(bins.confidence, [0.25, 0.755])
   np.testing.assert_allclose(bins.accuracy, [0.5, 1.0])
 

@@ -438,9 +438,9 @@ def calibration(
   axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8)
   for bins, label, filled in ((before, 'as trained', False), (after, 'after scaling', True)):
     if bins is not None:
-      shown = bins.count >= MIN_ANSWERS_IN_BIN
+      shown = bins.num_answers >= MIN_ANSWERS_IN_BIN
       accuracy, x = bins.accuracy[shown], 100 * bins.confidence[shown]
-      low, high = statistics.wilson_interval(accuracy, bins.count[shown] / num_seeds)
+      low, high = statistics.wilson_interval(accuracy, bins.num_answers[shown] / num_seeds)
       axes.vlines(x, 100 * low, 100 * high, color=color, linewidth=0.8, alpha=0.6)
       face = color if filled else PAPER
       axes.plot(x, 100 * accuracy, marker, color=color, markerfacecolor=face, markersize=5, label=label)
@@ -448,7 +448,7 @@ def calibration(
   axes.legend(loc='upper left')
   alt = f'Reliability of {name}: accuracy against confidence, both in per cent. ' + ' '.join(
     f'Confidence {100 * c:.0f}, accuracy {100 * a:.0f}.'
-    for c, a, n in zip(before.confidence, before.accuracy, before.count, strict=True)
+    for c, a, n in zip(before.confidence, before.accuracy, before.num_answers, strict=True)
     if n >= MIN_ANSWERS_IN_BIN
   )
   return Panel(f'calibration-{name}', alt, figure)
