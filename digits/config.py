@@ -243,7 +243,7 @@ CONFIGS = {
 Config = TrainConfig | CompareConfig | SweepConfig
 
 
-def from_dict(values: Mapping[str, Any]) -> Config:
+def from_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
   """Makes a config of what a config file says.
 
   Args:

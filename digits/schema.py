@@ -72,7 +72,7 @@ def check_arguments(where: str, function: Callable[..., Any], given: Mapping[str
 
   Args:
     where: the place of the arguments in the config, for the error.
-    function: the function. What its annotations do not say is not checked.
+    function: the function. A value is checked where its annotation says what may stand in a config.
     given: the arguments by name.
     skip: how many of its first parameters the caller gives.
 
@@ -80,7 +80,10 @@ def check_arguments(where: str, function: Callable[..., Any], given: Mapping[str
     UsageError: an argument is unknown, missing, or does not fit its annotation.
   """
   parameters = list(inspect.signature(function).parameters.values())[skip:]
-  hints = typing.get_type_hints(function, include_extras=True)
+  try:
+    hints = typing.get_type_hints(function, include_extras=True)
+  except NameError:  # Of a module that imports its types for checkers only, as some of optax do.
+    hints = {}
   required = [one.name for one in parameters if one.default is one.empty and one.name not in given]
   check_names(where, given, [one.name for one in parameters if one.name in given] + required)
   for name, value in given.items():
@@ -143,9 +146,7 @@ def _describe(hint: Any) -> str:
       items = ': ' + ', '.join(map(_describe, arguments))
     return f'a tuple{"" if bound is None else f" of {bound.low:g} to {bound.high:g} items"}{items}'
   if origin in (Mapping, dict):
-    return (
-      f'fields with the keys {", ".join(bound.names)}' if isinstance(bound, Keys) else 'a mapping that is not empty'
-    )
+    return f'fields named {", ".join(bound.names)}' if isinstance(bound, Keys) else 'a mapping'
   text = _SCALARS[origin]
   if bound is None:
     return text

@@ -48,3 +48,11 @@ def test_merged_parts_are_the_whole(size, cut):
 def test_a_nan_gradient_norm_stays_through_merging():
   bad = metrics.Metrics.empty().replace(grad_norm=jnp.float32(jnp.nan))
   assert math.isnan(bad.merge(metrics.Metrics.empty()).grad_norm)
+
+
+def test_smoothed_targets_by_hand():
+  logits = jnp.array([[0.0, math.log(3.0)]])  # Probabilities 1/4 and 3/4.
+  (loss,) = metrics.smoothed_cross_entropy(logits, jnp.array([1]), smoothing=0.2)
+  assert float(loss) == pytest.approx(-(0.9 * math.log(3 / 4) + 0.1 * math.log(1 / 4)))
+  (plain,) = metrics.smoothed_cross_entropy(logits, jnp.array([1]), smoothing=0.0)
+  assert float(plain) == pytest.approx(float(metrics.cross_entropy(logits, jnp.array([1]))[0]))

@@ -4,6 +4,7 @@ import optax
 import pytest
 
 import digits
+from digits import errors
 from digits.train import optim
 
 
@@ -61,3 +62,61 @@ def test_sgd_against_numpy(nesterov, clip_norm):
     kernel, bias = kernel - rate * moves[0], bias - rate * moves[1]
   np.testing.assert_allclose(params['kernel'], kernel, rtol=1e-5, atol=1e-8)
   np.testing.assert_allclose(params['bias'], bias, rtol=1e-5, atol=1e-8)
+
+
+_PARAMS = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+
+
+def _updates(**fields):
+  optimizer = digits.make_optimizer(digits.load_config('mlp', **fields), num_steps=10)
+  grads = {'kernel': jnp.full((3, 2), 0.5), 'bias': jnp.full(2, -0.5)}
+  return optimizer.update(grads, optimizer.init(_PARAMS), _PARAMS)[0]
+
+
+_PLAIN = {'momentum': 0.0, 'nesterov': False, 'schedule': 'constant', 'warmup_fraction': 0.0, 'learning_rate': 0.1}
+
+
+def test_adam_by_name_is_optaxs_adam():
+  updates = _updates(**_PLAIN, weight_decay=0.0, optimizer={'name': 'adam', 'b1': 0.8})
+  expected = optax.adam(0.1, b1=0.8)
+  grads = {'kernel': jnp.full((3, 2), 0.5), 'bias': jnp.full(2, -0.5)}
+  expected = expected.update(grads, expected.init(_PARAMS), _PARAMS)[0]
+  for name in _PARAMS:
+    np.testing.assert_allclose(updates[name], expected[name], rtol=1e-6)
+
+
+def test_an_optimizers_own_weight_decay_takes_the_place_of_ours_and_spares_biases():
+  without, decayed = (_updates(**_PLAIN, weight_decay=decay, optimizer={'name': 'adamw'}) for decay in (0.0, 0.3))
+  np.testing.assert_allclose(decayed['kernel'] - without['kernel'], -0.1 * 0.3, rtol=1e-4)
+  np.testing.assert_allclose(decayed['bias'], without['bias'])
+  # In Adam the term in the gradient nearly vanishes in its first, normalized step.
+  inside = _updates(**_PLAIN, weight_decay=0.3, optimizer={'name': 'adam'})
+  np.testing.assert_allclose(inside['kernel'], without['kernel'], rtol=1e-4)
+
+
+def test_a_registered_optimizer_is_known_to_configs(monkeypatch):
+  monkeypatch.setattr(optim.OPTIMIZERS, '_entries', {})
+
+  @digits.register_optimizer('half')
+  def half(learning_rate, *, factor: float = 0.5):
+    return optax.chain(optax.scale(factor), optax.sgd(learning_rate))
+
+  updates = _updates(**_PLAIN, weight_decay=0.0, optimizer={'name': 'half', 'factor': 0.25})
+  np.testing.assert_allclose(updates['kernel'], -0.1 * 0.25 * 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'optimizer': {'name': 'adams'}}, "config.optimizer.name='adams' is not an optimizer of optax"),
+    ({'optimizer': {'name': 'chain'}}, 'is not an optimizer of optax'),
+    ({'optimizer': {'name': '__loader__.x'}}, 'is not an optimizer of optax'),
+    ({'optimizer': {'name': 'adam', 'beta': 0.9}}, 'config.optimizer.beta is unknown'),
+    ({'optimizer': {'name': 'sgd', 'momentum': 0.5}}, 'config.optimizer.momentum is a field of its own'),
+    ({'optimizer': {'name': 'adam'}, 'momentum': 0.9}, 'config.momentum=0.9 does not go with adam, which has none'),
+    ({'optimizer': {'name': 'adagrad'}, 'nesterov': True}, 'config.nesterov=True does not go with adagrad'),
+  ],
+)
+def test_wrong_optimizers_are_one_sentence(fields, message):
+  with pytest.raises(errors.UsageError, match=message):
+    _updates(**{**_PLAIN, **fields})

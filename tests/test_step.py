@@ -1,5 +1,6 @@
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import optax
 import pytest
 
 from digits import models
+from digits.train import augment
 from digits.train import step as step_lib
 
 
@@ -117,3 +119,74 @@ def test_eval_step_measures_what_train_step_measures():
 def test_state_holds_nothing_but_arrays():
   state, _ = _setup('cnn')
   assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+class _Noisy(nn.Module):
+  """Batch normalization and dropout, and nothing of the package."""
+
+  num_classes: int = 10
+
+  @nn.compact
+  def __call__(self, image, train=False):
+    x = image.reshape(image.shape[0], -1)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(nn.Dense(6)(x))
+    x = nn.Dropout(0.5, deterministic=not train)(x)
+    return nn.Dense(self.num_classes)(x)
+
+
+def _noisy(**options):
+  model, optimizer = _Noisy(), optax.sgd(0.1)
+  state = step_lib.init_state(jax.random.key(0), model=model, optimizer=optimizer, ema='ema_decay' in options)
+  return state, functools.partial(step_lib.train_step, model=model, optimizer=optimizer, **options)
+
+
+def test_randomness_is_a_function_of_seed_and_step():
+  state, step = _noisy(rng=jax.random.key(1))
+  first, again = step(state, _batch(8))[1].loss, step(state, _batch(8))[1].loss
+  assert first == again
+  assert step(state.replace(step=state.step + 1), _batch(8))[1].loss != first
+  assert _noisy(rng=jax.random.key(2))[1](state, _batch(8))[1].loss != first
+
+
+def test_batch_statistics_move_in_training_and_stay_in_evaluation():
+  state, step = _noisy(rng=jax.random.key(1))
+  after, _ = step(state, _batch(8))
+  (mean,) = (leaf for path, leaf in jax.tree.leaves_with_path(after.collections) if 'mean' in str(path))
+  hidden = (_batch(8)['image'].reshape(8, -1) / 255.0) @ state.params['Dense_0']['kernel']
+  np.testing.assert_allclose(mean, 0.5 * hidden.mean(0), rtol=1e-4, atol=1e-5)
+  one, two = (step_lib.eval_step(after.variables, _batch(8), model=_Noisy()).compute() for _ in range(2))
+  assert one == two
+
+
+def test_the_average_follows_parameters_and_statistics():
+  state, step = _noisy(rng=jax.random.key(1), ema_decay=0.75)
+  after, _ = step(state, _batch(8))
+  latest = {'params': after.params, **after.collections}
+  expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.ema, latest)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), after.ema, expected)
+  assert after.variables is after.ema
+
+
+def test_an_augmentation_without_a_key_is_refused():
+  state, kwargs = _setup()
+  with pytest.raises(ValueError, match='give train_step the argument rng'):
+    step_lib.train_step(state, _batch(4), augment=lambda key, images: images, **kwargs)
+
+
+def test_another_loss_and_an_augmentation_are_arguments():
+  state, kwargs = _setup()
+  batch = _batch(8)
+  black = {**batch, 'image': np.zeros_like(batch['image'])}
+  loss = lambda logits, labels: jnp.square(logits).sum(1)
+  erased, _ = step_lib.train_step(
+    state, batch, augment=lambda key, images: 0 * images, rng=jax.random.key(0), loss=loss, **kwargs
+  )
+  expected, _ = step_lib.train_step(state, black, loss=loss, **kwargs)
+  jax.tree.map(np.testing.assert_array_equal, erased.params, expected.params)
+
+
+def test_augmented_microbatches_add_up():
+  state, kwargs = _setup('mlp')
+  options = {'augment': augment.random_shift, 'rng': jax.random.key(3), **kwargs}
+  whole, parts = (step_lib.train_step(state, _batch(8), microbatch_size=size, **options)[0] for size in (0, 3))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), whole.params, parts.params)

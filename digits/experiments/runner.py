@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 from typing import Protocol
+from typing import runtime_checkable
 
 from digits import data
 from digits.config import Config
@@ -14,6 +15,7 @@ from digits.store import workdir as workdir_lib
 from digits.store.results import write_results
 
 
+@runtime_checkable
 class Experiment(Protocol):
   """A module that is an experiment.
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+import numpy as np
 
 from digits import schema
 from digits.models import layers
@@ -39,7 +40,7 @@ class ConvPool(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'batch height width channels']) -> Float[Array, 'batch h w features']:
+  def __call__(self, x: Float[Array | np.ndarray, 'batch height width channels']) -> Float[Array, 'batch h w features']:
     """Maps images to feature maps of half the height and width."""
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
@@ -80,7 +81,7 @@ class CNN(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, image: Float[Array, 'batch height width 1']) -> Float[Array, 'batch classes']:
+  def __call__(self, image: Float[Array | np.ndarray, 'batch height width 1']) -> Float[Array, 'batch classes']:
     """Maps images to logits."""
     x = image
     for i, features in enumerate(self.features, 1):

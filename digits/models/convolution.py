@@ -33,8 +33,8 @@ METHODS = ('auto', 'lax', 'matmul')
 
 
 def conv_pool(
-  x: Float[Array, 'batch height width channels'],
-  kernel: Float[Array, 'kh kw channels features'],
+  x: Float[Array | np.ndarray, 'batch height width channels'],
+  kernel: Float[Array | np.ndarray, 'kh kw channels features'],
   method: str = 'auto',
   between: Callable[[jax.Array, int], jax.Array] = lambda y, axis: y,
 ) -> Float[Array, 'batch h w features']:

@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+import numpy as np
 
 
 class Dense(nn.Module):
@@ -24,7 +25,7 @@ class Dense(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'batch inputs']) -> Float[Array, 'batch outputs']:
+  def __call__(self, x: Float[Array | np.ndarray, 'batch inputs']) -> Float[Array, 'batch outputs']:
     """Multiplies by the kernel and adds the bias."""
     initializer = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
     kernel = self.param('kernel', initializer, (self.features, x.shape[-1]))

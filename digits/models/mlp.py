@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+import numpy as np
 
 from digits import schema
 from digits.models import layers
@@ -34,7 +35,7 @@ class MLP(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, image: Float[Array, 'batch height width 1']) -> Float[Array, 'batch classes']:
+  def __call__(self, image: Float[Array | np.ndarray, 'batch height width 1']) -> Float[Array, 'batch classes']:
     """Maps images to logits."""
     x = image.reshape(image.shape[0], -1)
     x = Dense(self.hidden_units, self.dtype, name='hidden')(x)

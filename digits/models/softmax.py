@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
+import numpy as np
 
 from digits.models import layers
 from digits.models.dense import Dense
@@ -26,7 +27,7 @@ class SoftmaxRegression(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, image: Float[Array, 'batch height width 1']) -> Float[Array, 'batch classes']:
+  def __call__(self, image: Float[Array | np.ndarray, 'batch height width 1']) -> Float[Array, 'batch classes']:
     """Maps images to logits."""
     x = image.reshape(image.shape[0], -1)
     return Dense(self.num_classes, self.dtype, name='logits')(x)

@@ -10,6 +10,7 @@ import time
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
+from typing import runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -37,6 +38,7 @@ from digits.train.step import Variables
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
+@runtime_checkable
 class Training(Protocol):
   """What `drive` drives: a run in memory, a streaming run, or a population."""
 

@@ -10,21 +10,22 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from jaxtyping import Float
 from jaxtyping import Int
+import numpy as np
 import optax
 
-# From logits and labels to the loss of each example.
-Loss = Callable[[Float[Array, 'batch classes'], Int[Array, ' batch']], Float[Array, ' batch']]
+Logits = Float[Array | np.ndarray, 'batch classes']
+Labels = Int[Array | np.ndarray, ' batch']
+# The loss of each example.
+Loss = Callable[[Logits, Labels], Float[Array, ' batch']]
 Batch = Mapping[str, Any]
 
 
-def cross_entropy(logits: Float[Array, 'batch classes'], labels: Int[Array, ' batch']) -> Float[Array, ' batch']:
+def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, ' batch']:
   """The cross-entropy of each example, in nats."""
   return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def smoothed_cross_entropy(
-  logits: Float[Array, 'batch classes'], labels: Int[Array, ' batch'], *, smoothing: float
-) -> Float[Array, ' batch']:
+def smoothed_cross_entropy(logits: Logits, labels: Labels, *, smoothing: float) -> Float[Array, ' batch']:
   """The cross-entropy against targets of which a share is spread evenly over all classes, in nats.
 
   Source: Szegedy et al. 2016, arXiv:1512.00567, section 7.
@@ -54,7 +55,7 @@ class Metrics(struct.PyTreeNode):
     return cls(*(jnp.zeros((), jnp.float32) for _ in range(4)))
 
   @classmethod
-  def from_logits(cls, logits: Float[Array, 'batch classes'], batch: Batch, loss: Loss = cross_entropy) -> 'Metrics':
+  def from_logits(cls, logits: Logits, batch: Batch, loss: Loss = cross_entropy) -> 'Metrics':
     """Measures one batch, of which the rows with mask 0 are padding."""
     correct = (jnp.argmax(logits, axis=-1) == batch['label']).astype(jnp.float32)
     return cls(

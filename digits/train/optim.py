@@ -105,7 +105,7 @@ def make_optimizer(
       given[field] = value
     elif getattr(config, field):
       raise errors.UsageError(
-        f'config.{field}={getattr(config, field)} is not possible: {name} takes none; set it to 0.'
+        f'config.{field}={getattr(config, field)} does not go with {name}, which has none: set it to 0.'
       )
   weight_decay: Any = hyper.weight_decay
   decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
