@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 import sys
+from typing import Any
 from typing import NoReturn
 
 from digits import errors

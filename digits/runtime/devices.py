@@ -30,9 +30,8 @@ def check_devices() -> None:
 def use_all_cores() -> None:
   """Makes every CPU core a device of its own; has no effect once JAX has started, or if the user has set a number."""
   with contextlib.suppress(RuntimeError):  # JAX has started.
-    if jax.config.read('jax_num_cpu_devices') in (-1, None) and '--xla_force_host' not in os.environ.get(
-      'XLA_FLAGS', ''
-    ):
+    num_devices = getattr(jax.config, 'jax_num_cpu_devices')  # noqa: B009  # No checker sees JAX's flags.
+    if num_devices in (-1, None) and '--xla_force_host' not in os.environ.get('XLA_FLAGS', ''):
       jax.config.update('jax_num_cpu_devices', _num_cores())
 
 
