@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import tempfile
+from typing import BinaryIO
 
 import filelock
 
@@ -16,7 +17,7 @@ _logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def replace_atomically(path):
+def replace_atomically(path: str | pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a binary file whose content takes the place of `path` at the end, whole, or not at all.
 
   Args:
@@ -40,13 +41,13 @@ def replace_atomically(path):
     raise
 
 
-def _umask():
+def _umask() -> int:
   mask = os.umask(0)
   os.umask(mask)
   return mask
 
 
-def check_room(directory, num_bytes):
+def check_room(directory: pathlib.Path, num_bytes: int) -> None:
   """Raises OSError unless a file of that size, and half as much again, can be written to the directory.
 
   For writers such as Orbax, whose threads answer a full disk with pages of tracebacks.
@@ -93,7 +94,7 @@ def _delete_unfinished(lock_file: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def describe_os_errors(path):
+def describe_os_errors(path: pathlib.Path) -> Iterator[None]:
   """Turns an `OSError` into a sentence that names the file and what was wrong with it.
 
   Args:
