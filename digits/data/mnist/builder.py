@@ -1,6 +1,7 @@
 """A TFDS builder of MNIST that reads the four official archives without TensorFlow."""
 
 import gzip
+import os
 import pathlib
 import urllib.parse
 
@@ -19,7 +20,7 @@ FILES = {
 _IDX_UINT8 = 0x08
 
 
-def read_idx(path: str | pathlib.Path) -> UInt8[np.ndarray, '...']:
+def read_idx(path: str | os.PathLike[str]) -> UInt8[np.ndarray, '...']:
   """Reads a gzipped IDX file of unsigned bytes.
 
   Returns:
