@@ -3,16 +3,14 @@
 import json
 import shlex
 
-from absl import flags
 import conftest
-from ml_collections import config_flags
 import numpy as np
 import pytest
 
 import digits
 from digits import config as config_lib
 from digits import errors
-from digits.commands import cli
+from digits.commands import train
 from digits.experiments import activations
 from digits.experiments import sweep
 from digits.report import page
@@ -159,7 +157,7 @@ def test_grid_sweep_resumes_and_never_scores_the_test_split(tiny_experiment, tmp
 
 
 @pytest.mark.parametrize('model', ['mlp', 'cnn'])
-def test_the_command_of_the_best_recipe_is_that_recipe(tiny_experiment, tiny_config, monkeypatch, model):
+def test_the_command_of_the_best_recipe_is_that_recipe(tiny_experiment, tiny_config, model):
   recipe = config_lib.to_dict(tiny_config(model, schedule='cosine'))
   config = tiny_experiment('sweep', recipe=recipe, search={'learning_rate': (0.3, 0.7)})
   runs = {
@@ -170,12 +168,8 @@ def test_the_command_of_the_best_recipe_is_that_recipe(tiny_experiment, tiny_con
   results = sweep.summarize(config, sweep.make_trials(config), runs)
   arguments = shlex.split(results['command'])
   assert arguments[:2] == ['python', 'launch.py']
-  monkeypatch.setattr('sys.argv', arguments[1:])  # Where config_flags looks for the fields.
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, '', flag_values=values)
-  flags.DEFINE_string('workdir', None, '', flag_values=values)
-  cli.parse_flags(arguments[1:], required='config', example='', flag_values=values)
-  best = config_lib.from_dict(values.config)
+  args = train.parse(arguments[2:])
+  best = config_lib.from_dict(train.read_config(args.config, args.overrides))
   assert best == config.make_train_config('recipe', recipe, learning_rate=0.3, seed=best.seed)
 
 

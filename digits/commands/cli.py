@@ -12,7 +12,6 @@ import os
 import pathlib
 import signal
 import sys
-from typing import Any
 from typing import NoReturn
 
 from digits import errors
@@ -29,7 +28,9 @@ COMMANDS = {
 class ArgumentParser(argparse.ArgumentParser):
   """An `argparse.ArgumentParser` whose errors are one sentence, and that refuses an option given twice."""
 
-  def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+  def parse_known_args(  # type: ignore[override]  # Without argparse's overloads.
+    self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+  ) -> tuple[argparse.Namespace, list[str]]:
     """See argparse."""
     names = [word.partition('=')[0] for word in args or () if word.startswith('--') and word != '--']
     repeated = next((name for name in names if names.count(name) > 1 and name != '--import'), None)

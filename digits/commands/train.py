@@ -10,13 +10,9 @@ import json
 import pathlib
 import re
 from typing import Any
-from typing import TYPE_CHECKING
 
 from digits import errors
 from digits.commands import cli
-
-if TYPE_CHECKING:
-  import ml_collections
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -29,7 +25,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument('--coordinator', metavar='HOST:PORT', help='address of process 0, if several train one model')
   parser.add_argument('--num_processes', type=int, metavar='N', help='how many processes train together')
   parser.add_argument('--process_id', type=int, metavar='I', help='which of them this is, from 0')
-  args, args.overrides = parser.parse_known_args(argv)
+  args, overrides = parser.parse_known_args(argv)
+  args.overrides = overrides
   if args.overrides and not args.overrides[0].startswith('-'):
     raise errors.UsageError(_stray(args.overrides[0]))
   if args.config is None:
@@ -60,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(results) if args.json else experiments.format_results(results, args.workdir))
 
 
-def read_config(path: str, overrides: Sequence[str]) -> 'ml_collections.ConfigDict':
+def read_config(path: str, overrides: Sequence[str]) -> dict[str, Any]:
   """Loads a config file and changes some of its fields; it is not checked yet.
 
   Args:
@@ -87,7 +84,7 @@ def read_config(path: str, overrides: Sequence[str]) -> 'ml_collections.ConfigDi
     raise errors.UsageError(f'{text[:1].upper()}{text[1:]}; see --help.') from error
   if stray:
     raise errors.UsageError(_stray(stray[0]))
-  return values
+  return values.to_dict()
 
 
 def _check_field(path: str, values: Any, name: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from typing import IO
+from typing import BinaryIO
 
 import filelock
 
@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def replace_atomically(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+def replace_atomically(path: str | pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a binary file whose content takes the place of `path` at the end, whole, or not at all.
 
   Args:
@@ -47,7 +47,7 @@ def _umask() -> int:
   return mask
 
 
-def check_room(directory: str | os.PathLike, num_bytes: int) -> None:
+def check_room(directory: pathlib.Path, num_bytes: int) -> None:
   """Raises OSError unless a file of that size, and half as much again, can be written to the directory.
 
   For writers such as Orbax, whose threads answer a full disk with pages of tracebacks.
@@ -94,7 +94,7 @@ def _delete_unfinished(lock_file: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def describe_os_errors(path: str | os.PathLike) -> Iterator[None]:
+def describe_os_errors(path: pathlib.Path) -> Iterator[None]:
   """Turns an `OSError` into a sentence that names the file and what was wrong with it.
 
   Args:

@@ -20,7 +20,7 @@ FILES = {
 _IDX_UINT8 = 0x08
 
 
-def read_idx(path: str | os.PathLike) -> UInt8[np.ndarray, '...']:
+def read_idx(path: str | os.PathLike[str]) -> UInt8[np.ndarray, '...']:
   """Reads a gzipped IDX file of unsigned bytes.
 
   Returns:
