@@ -184,7 +184,7 @@ def learning(name: str, train: Curve | None, valid: Curve | None, objective: str
   if last:
     sentence += f'; in {at_end} of {count(n, "seed")} the last epoch was the best'
   if objective != 'cross-entropy':
-    sentence += f'. Its training loss is {objective}, which is not to be compared with it'
+    sentence += f'. Its training loss is {objective} and cannot be compared with it'
   elif train is not None:
     gap = mean[-1] - train.values[:, -1].mean()
     relation = 'above' if gap > 0 else 'below'
