@@ -5,6 +5,7 @@ from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
@@ -288,7 +289,7 @@ def feature_maps(
   model: nn.Module, variables: Variables, image: UInt8[np.ndarray, 'height width']
 ) -> dict[str, Float[np.ndarray, 'features h w']]:
   """What the convolutional layers that sow their values make of an image, by the layer's name."""
-  _, state = model.apply(variables, normalize(image[None, ..., None]), mutable='intermediates')
+  _, state = model.apply(variables, normalize(jnp.asarray(image)[None, ..., None]), mutable='intermediates')
   sown = state.get('intermediates', {})
   layers = [one for one in layers_lib.layers_of(model) or () if isinstance(one, layers_lib.Convolution)]
   return {
