@@ -154,7 +154,7 @@ def test_learning_tells_falling_from_risen_loss():
 def test_a_training_loss_of_another_kind_is_named_and_not_compared():
   sentence = findings.learning('own', _curve([0.5, 0.9]), _curve([0.3, 0.5]), 'cross-entropy with label smoothing 0.1')
   assert sentence.endswith(
-    'Its training loss is cross-entropy with label smoothing 0.1, which is not to be compared with it.'
+    'Its training loss is cross-entropy with label smoothing 0.1 and cannot be compared with it.'
   )
 
 

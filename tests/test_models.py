@@ -15,7 +15,7 @@ def test_parameter_counts(name, count):
 
 
 def test_softmax_regression_is_a_matrix_product():
-  image = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+  image = jnp.asarray(np.random.default_rng(0).random((3, 28, 28, 1), np.float32))
   model = models.SoftmaxRegression()
   params = model.init(jax.random.key(0), image)
   kernel, bias = params['params']['logits']['kernel'], params['params']['logits']['bias']
@@ -26,12 +26,12 @@ def test_softmax_regression_is_a_matrix_product():
 
 def test_cnn_against_a_plain_numpy_forward_pass():
   rng = np.random.default_rng(0)
-  image = rng.random((2, 28, 28, 1), np.float32)
+  image = jnp.asarray(rng.random((2, 28, 28, 1), np.float32))
   model = models.CNN(features=(2, 3))
   params = model.init(jax.random.key(1), image)['params']
   params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32), params)
 
-  x = image.astype(np.float64)
+  x = np.asarray(image, np.float64)
   for name in ('conv1', 'conv2'):
     kernel, bias = (np.asarray(params[name][key], np.float64) for key in ('kernel', 'bias'))
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -61,7 +61,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_dense_is_that_of_flax_with_the_kernel_transposed(dtype):
   rng = np.random.default_rng(0)
-  x, dy = rng.standard_normal((6, 40), np.float32), rng.standard_normal((6, 10), np.float32)
+  x, dy = (jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in ((6, 40), (6, 10)))
   ours, theirs = dense.Dense(10, dtype), nn.Dense(10, dtype=dtype)
   params = ours.init(jax.random.key(0), x)['params'] | {'bias': rng.standard_normal(10, np.float32)}
   transposed = params | {'kernel': params['kernel'].T}
@@ -81,6 +81,6 @@ def test_dense_is_that_of_flax_with_the_kernel_transposed(dtype):
 
 
 def test_dense_starts_with_the_variance_of_one_over_its_inputs():
-  kernel = dense.Dense(100, 'float32').init(jax.random.key(0), np.zeros((1, 784), np.float32))['params']['kernel']
+  kernel = dense.Dense(100, 'float32').init(jax.random.key(0), jnp.zeros((1, 784)))['params']['kernel']
   assert kernel.shape == (100, 784)
   assert float(kernel.std()) == pytest.approx(784**-0.5, rel=0.02)

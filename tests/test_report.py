@@ -121,7 +121,10 @@ def test_every_panel_of_the_page_is_written_as_png_and_svg(page):
 
 def test_hidden_units_are_shown_by_the_norm_of_their_outgoing_weights(comparison, monkeypatch):
   shown = []
-  monkeypatch.setattr(figures, 'tiles', lambda name, images, **kwargs: shown.append(images))
+  tiles = figures.tiles
+  monkeypatch.setattr(
+    figures, 'tiles', lambda name, images, **kwargs: shown.append(images) or tiles(name, images, **kwargs)
+  )
   runs = comparison.models['mlp']
   norms = np.roll(np.arange(1.0, 13.0), 5)
   params = runs.variables['params'] | {'logits': {'kernel': np.full((10, 12), norms), 'bias': np.zeros(10)}}

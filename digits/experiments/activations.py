@@ -39,7 +39,7 @@ def check(config: ActivationsConfig, dataset: arrays.Dataset) -> None:
     if not any(isinstance(one, layers_lib.Nonlinearity) for one in layers_lib.layers_of(first.make_model()) or ()):
       raise errors.UsageError(
         f'config.recipes.{name} cannot be studied, because the model {first.model} has no method layers() that names '
-        'its activations: add one, see digits/models/layers.py, or remove the recipe.'
+        'its activations: add one, see digits.models.layers, or remove the recipe.'
       )
 
 

@@ -61,7 +61,7 @@ def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
   if layers is None:
     raise errors.UsageError(
       f'--format={kind} needs to know the layers of {type(model).__name__}: give it a method layers(), see '
-      'digits/models/layers.py, or use --format=stablehlo or --format=safetensors.'
+      'digits.models.layers, or use --format=stablehlo or --format=safetensors.'
     )
   return layers
 

@@ -44,9 +44,9 @@ print(logits.shape, np.argmax(logits, axis=1))
   'safetensors': """\
 import numpy as np
 from safetensors.numpy import load_file  # pip install safetensors
-
+{functions}
 params = load_file('{file}')
-{functions}images = np.zeros((2, 28, 28, 1), np.uint8)  # Any number of them.
+images = np.zeros((2, 28, 28, 1), np.uint8)  # Any number of them.
 x = images.astype(np.float32) / 255
 {forward}
 logits = x
@@ -56,17 +56,17 @@ print(logits.shape, np.argmax(logits, axis=1))
 
 # What the layers below call, each defined where it is needed.
 _CONVOLVE = """
+
 def convolve(x, kernel, bias):
   pad = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]  # Height, width, channels in, channels out.
   windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), *pad, (0, 0))), kernel.shape[:2], (1, 2))
   return np.einsum('nyxchw,hwco->nyxo', windows, kernel, optimize=True) + bias
-
 """
 _MAX_POOL = """
+
 def max_pool(x):
   n, h, w, c = x.shape
   return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
-
 """
 
 
@@ -99,8 +99,8 @@ def load_snippet(kind: str, model: nn.Module, file: str) -> str | None:
   functions = ((_CONVOLVE, layers_lib.Convolution), (_MAX_POOL, layers_lib.MaxPool))
   return _SNIPPETS[kind].format(
     file=file,
-    functions='\n'.join(code for code, kind in functions if any(isinstance(layer, kind) for layer in layers)),
-    forward='\n'.join(map(_numpy_line, layers)),
+    functions=''.join(code for code, kind in functions if any(isinstance(layer, kind) for layer in layers)),
+    forward='\n'.join(line for line in map(_numpy_line, layers) if line != 'x = x'),  # Of `identity`.
   )
 
 

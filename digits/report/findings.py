@@ -184,7 +184,7 @@ def learning(name: str, train: Curve | None, valid: Curve | None, objective: str
   if last:
     sentence += f'; in {at_end} of {count(n, "seed")} the last epoch was the best'
   if objective != 'cross-entropy':
-    sentence += f'. Its training loss is {objective}, which is not to be compared with it'
+    sentence += f'. Its training loss is {objective} and cannot be compared with it'
   elif train is not None:
     gap = mean[-1] - train.values[:, -1].mean()
     relation = 'above' if gap > 0 else 'below'
@@ -294,7 +294,7 @@ def central_weights(name: str, kernels: Float[np.ndarray, 'n height width']) -> 
   """Says how much of the first layer, given as its weights from the pixels, looks at the middle of the image."""
   h, w = kernels.shape[1:]
   rows, columns = slice(h // 4, h - h // 4), slice(w // 4, w - w // 4)
-  share = np.sum(kernels[:, rows, columns] ** 2.0) / np.sum(kernels**2.0)
+  share = float(np.sum(kernels[:, rows, columns] ** 2.0) / np.sum(kernels**2.0))
   area = (rows.stop - rows.start) * (columns.stop - columns.start) / (h * w)
   return (
     f'The middle {percent(area, 0)} of the pixels hold {percent(share, 0)} of the squared weights '

@@ -5,6 +5,7 @@ from typing import Any
 from typing import NamedTuple
 
 from flax import linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import UInt8
 import numpy as np
@@ -210,16 +211,14 @@ def _learned(comparison: Comparison) -> Section:
     first = next(iter(layers_lib.layers_of(runs.model) or ()), None)
     if isinstance(first, layers_lib.Convolution):
       panels, said = _convolutions(name, runs, first, image, label)
-      caption = (
-        f'{name}, seed {runs.seeds[0]}: the filters of its first layer, and what its layers make of test image '
-        f'no. {index}, a {label}, after pooling and activation. {scale}'
-      )
+      maps = f', and what its layers make of test image no. {index}, a {label}, after pooling and activation'
+      caption = f'{name}, seed {runs.seeds[0]}: the filters of its first layer{maps if said else ""}. {scale}'
       convolutional.append(Figure(panels, caption))
     elif isinstance(first, layers_lib.Dense):
       panel, said = _dense_weights(name, runs, image.shape)
       dense.append(panel)
     else:
-      said = [findings.undescribed(name)]
+      said = [] if first else [findings.undescribed(name)]
     sentences += said
   drawn = convolutional
   if dense:
@@ -265,29 +264,32 @@ def _convolutions(
   name: str, runs: ModelRuns, first: layers_lib.Convolution, image: UInt8[np.ndarray, 'height width'], label: int
 ) -> tuple[list[figures.Panel], list[str]]:
   kernel = np.asarray(runs.variables['params'][first.name]['kernel'])  # [kh, kw, 1, features]
-  panels = [
-    figures.tiles(f'input-{name}', image[None] / 255.0, title='Input', unit='Pixel', alt=f'The image of a {label}.'),
-    figures.tiles(
-      f'filters-{name}',
-      kernel[:, :, 0].transpose(2, 0, 1),
-      title=f'{name}: filters of {first.name}',
-      unit='Weight',
-      alt=f'The {kernel.shape[-1]} filters of the first layer, {kernel.shape[0]} by {kernel.shape[1]} pixels each.',
-    ),
-  ]
+  filters = figures.tiles(
+    f'filters-{name}',
+    kernel[:, :, 0].transpose(2, 0, 1),
+    title=f'{name}: filters of {first.name}',
+    unit='Weight',
+    alt=f'The {kernel.shape[-1]} filters of the first layer, {kernel.shape[0]} by {kernel.shape[1]} pixels each.',
+  )
+  panels: list[figures.Panel] = []
   said = []
   for layer, maps in feature_maps(runs.model, runs.variables, image).items():
     said.append(findings.silent_maps(f'{layer} of {name}', maps))
     title = f'{name}: {len(maps)} maps of {layer}'
     panels.append(figures.tiles(f'maps-{layer}-{name}', maps, title=title, unit='Activation', alt=said[-1]))
-  return panels, said
+  if not panels:
+    return [filters], said
+  shown = figures.tiles(
+    f'input-{name}', image[None] / 255.0, title='Input', unit='Pixel', alt=f'The image of a {label}.'
+  )
+  return [shown, filters, *panels], said
 
 
 def feature_maps(
   model: nn.Module, variables: Variables, image: UInt8[np.ndarray, 'height width']
 ) -> dict[str, Float[np.ndarray, 'features h w']]:
   """What the convolutional layers that sow their values make of an image, by the layer's name."""
-  _, state = model.apply(variables, normalize(image[None, ..., None]), mutable='intermediates')
+  _, state = model.apply(variables, normalize(jnp.asarray(image)[None, ..., None]), mutable='intermediates')
   sown = state.get('intermediates', {})
   layers = [one for one in layers_lib.layers_of(model) or () if isinstance(one, layers_lib.Convolution)]
   return {

@@ -28,7 +28,9 @@ def save_activations(results: Mapping[str, Any], directory: pathlib.Path) -> Non
     look = figures.looks(list(dict.fromkeys(recipe['activation'] for recipe in recipes.values())))
     panels = [_function(name, ACTIVATIONS[name].function) for name in look]
     # Of one logit among ten, the others being 0.
-    panels.append(_function('softmax', lambda x: jnp.exp(x) / (jnp.exp(x) + 9), 'One logit, nine others 0'))
+    panels.append(
+      _function(jax.nn.softmax.__name__, lambda x: jnp.exp(x) / (jnp.exp(x) + 9), 'One logit, nine others 0')
+    )
     for model in dict.fromkeys(recipe['model'] for recipe in recipes.values()):
       mine = {recipe['activation']: recipe for recipe in recipes.values() if recipe['model'] == model}
       panels.append(_curves(f'loss-{model}', f'{model}: validation', 'Loss (nats)', mine, look, 'valid', 'loss'))

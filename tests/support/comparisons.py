@@ -2,6 +2,7 @@
 
 import conftest
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from digits import config as config_lib
@@ -48,7 +49,7 @@ def make_runs(name, strength, test, valid, *, num_seeds=2, model=None, architect
   config = config_lib.from_dict(shipped | {'model': model or name, 'architecture': architecture} | overrides)
   network = config.make_model()
   seeds = list(range(num_seeds))
-  variables = jax.device_get(network.init(jax.random.key(0), step.normalize(test.image[:1])))
+  variables = jax.device_get(network.init(jax.random.key(0), step.normalize(jnp.asarray(test.image[:1]))))
   published = registry.about(name).published
   return comparison_lib.ModelRuns(
     config=config,
