@@ -56,6 +56,7 @@ def conv_pool(
   h, w = height // 2, width // 2
   way = _choose(x, kernel, method)
   if way == 'lax':
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     y = lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
     y = between(y, 3)
     y = y[:, : 2 * h, : 2 * w].reshape(x.shape[0], h, 2, w, 2, -1)  # Not len(x): jax.export leaves it a symbol.
