@@ -104,6 +104,7 @@ def _recipe(activation, gradient, zeros, early, accuracy):
   return {
     'model': 'mlp',
     'activation': activation,
+    'layers': {'hidden': 'Dense', 'logits': 'Dense'},
     'test': [{'accuracy': value} for value in accuracy],
     'valid': [[{'loss': value}] for value in early],
     'probe': [
