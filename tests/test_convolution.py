@@ -64,7 +64,7 @@ def _assert_near(actual, expected, tolerance):
 
 
 def _matmul(x, kernel):
-  return convolution.conv_pool(x, kernel, 'matmul')
+  return convolution.conv_pool(jnp.asarray(x), jnp.asarray(kernel), 'matmul')  # `check_grads` gives NumPy arrays.
 
 
 @pytest.mark.parametrize(('shape', 'way'), SHAPES.items(), ids=str)
