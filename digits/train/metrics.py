@@ -59,7 +59,7 @@ class Metrics(struct.PyTreeNode):
     """Measures one batch, of which the rows with mask 0 are padding."""
     correct = (jnp.argmax(logits, axis=-1) == batch['label']).astype(jnp.float32)
     return cls(
-      loss=jnp.sum(batch['mask'] * loss(logits, batch['label'])),
+      loss=jnp.sum(batch['mask'] * loss(logits, jnp.asarray(batch['label']))),
       correct=jnp.sum(batch['mask'] * correct),
       count=jnp.sum(batch['mask']),
       grad_norm=jnp.zeros((), jnp.float32),
