@@ -13,8 +13,7 @@ import time
 os.environ['KERAS_BACKEND'] = 'jax'
 
 import keras
-from keras import layers
-from keras import ops
+from keras import layers, ops
 import numpy as np
 
 from benchmarks import protocol

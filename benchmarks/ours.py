@@ -13,8 +13,7 @@ import numpy as np
 from benchmarks import protocol
 import digits
 from digits.runtime import devices
-from digits.train import compiled
-from digits.train import population
+from digits.train import compiled, population
 from digits.train.recipe import make_recipe
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

@@ -18,8 +18,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks import protocol
-from benchmarks import summary
+from benchmarks import protocol, summary
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _MODELS = ('softmax', 'mlp', 'cnn')

@@ -1,7 +1,6 @@
 """Configs: what a config file says, checked field by field and frozen."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import importlib.util
@@ -10,15 +9,12 @@ import pathlib
 import re
 import sys
 import typing
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from flax import linen as nn
 import ml_collections
 
-from digits import errors
-from digits import schema
+from digits import errors, schema
 from digits.models import registry as models
 
 _Count = Annotated[int, schema.Range(1, 1_000_000)]

@@ -1,10 +1,7 @@
 """What configs name and people write: models, optimizers and augmentations, registered by a decorator from any file."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from typing import Any
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from digits import errors
 

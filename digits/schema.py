@@ -1,9 +1,6 @@
 """What a config may hold: values checked against type annotations, each refusal one sentence."""
 
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
 import inspect
 import math

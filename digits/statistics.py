@@ -4,17 +4,11 @@ Probabilities and accuracies are fractions, losses are in nats.
 """
 
 from collections.abc import Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxtyping import Bool
-from jaxtyping import Float
-from jaxtyping import Int
-from jaxtyping import Num
+from jaxtyping import Bool, Float, Int, Num
 import numpy as np
-from scipy import optimize
-from scipy import special
-from scipy import stats
+from scipy import optimize, special, stats
 
 # Test images of MNIST whose label five human raters did not uphold, counted from 0: the majority chose another digit
 # (wrong), or no digit had one (unclear). Northcutt, Athalye and Mueller 2021, arXiv:2103.14749; the votes

@@ -24,16 +24,17 @@ import tensorboardX  # noqa: F401
 from digits import config as config_lib
 from digits import data
 from digits.commands import cli
-from digits.data import dataset
-from digits.data import tfds_backend  # noqa: F401
+from digits.data import (
+  dataset,
+  tfds_backend,  # noqa: F401
+)
 from digits.data.mnist import builder
 from digits.experiments import runner
 from digits.handwriting import predict  # noqa: F401
 from digits.store import checkpoint
 from digits.store import results as results_lib
 from digits.store import workdir as workdir_lib
-from digits.train import compiled
-from digits.train import loop
+from digits.train import compiled, loop
 from tests import conftest
 
 # A rate at which the best step is not the last one, so that checkpoints depend on each other.

@@ -33,8 +33,7 @@ import jax
 import numpy as np
 
 from digits import config as config_lib
-from digits import errors
-from digits import experiments
+from digits import errors, experiments
 from digits.runtime import files
 from digits.store import checkpoint
 from digits.store import results as results_lib
@@ -395,8 +394,7 @@ def try_load(world, rng):
 
 
 def _write_picture(path):
-  from PIL import Image
-  from PIL import ImageDraw
+  from PIL import Image, ImageDraw
 
   picture = Image.new('L', (80, 80), 255)
   ImageDraw.Draw(picture).line([(20, 20), (60, 20), (35, 65)], fill=0, width=7)

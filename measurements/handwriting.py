@@ -20,9 +20,7 @@ import numpy as np
 from PIL import Image
 
 from digits import data
-from digits.handwriting import image_files
-from digits.handwriting import predict
-from digits.handwriting import prepare
+from digits.handwriting import image_files, predict, prepare
 from digits.train import runs
 from measurements import strings
 

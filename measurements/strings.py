@@ -17,8 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digits import data
-from digits.handwriting import fields
-from digits.handwriting import predict
+from digits.handwriting import fields, predict
 from digits.train import runs
 
 _MAX_SLANT = 14  # Degrees.

@@ -4,8 +4,7 @@ On Colab, installed packages must stay as they are: its jax fits its drivers, an
 replaced. So only what is missing is installed, with everything else pinned meanwhile.
 """
 
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import importlib
 import importlib.metadata
 import os

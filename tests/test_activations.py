@@ -8,8 +8,7 @@ import pytest
 from support import own_models
 
 from digits import config as config_lib
-from digits import errors
-from digits import models
+from digits import errors, models
 from digits.experiments import activations
 
 BATCH = {

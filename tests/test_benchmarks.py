@@ -13,9 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import protocol
-from benchmarks import run
-from benchmarks import summary
+from benchmarks import protocol, run, summary
 import digits
 from digits import config as config_lib
 from digits import models

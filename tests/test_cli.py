@@ -11,10 +11,8 @@ import conftest
 import pytest
 
 from digits import config as config_lib
-from digits import errors
-from digits import models
-from digits.commands import cli
-from digits.commands import train
+from digits import errors, models
+from digits.commands import cli, train
 
 MLP = f'--config={conftest.ROOT}/configs/mlp.py'
 SHIPPED = sorted(path.stem for path in (conftest.ROOT / 'configs').glob('*.py'))

@@ -2,8 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from support.comparisons import make_comparison
-from support.comparisons import make_runs
+from support.comparisons import make_comparison, make_runs
 
 from digits import statistics
 from digits.report import summary as comparison_lib

@@ -2,15 +2,13 @@ import dataclasses
 import json
 
 import conftest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import ml_collections
 import pytest
 
 from digits import config as config_lib
-from digits import errors
-from digits import models
+from digits import errors, models
 
 SHIPPED = sorted(path.stem for path in (conftest.ROOT / 'configs').glob('*.py'))
 FIELDS = [field.name for field in dataclasses.fields(config_lib.TrainConfig)]

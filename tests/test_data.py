@@ -4,15 +4,13 @@ import multiprocessing
 import resource
 
 import conftest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from digits import data
-from digits import errors
+from digits import data, errors
 from digits.data.mnist import builder as mnist
 
 

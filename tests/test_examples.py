@@ -14,9 +14,7 @@ from digits import config as config_lib
 from digits import errors
 from digits.runtime import devices
 from digits.store import checkpoint
-from digits.train import compiled
-from digits.train import loop
-from digits.train import population
+from digits.train import compiled, loop, population
 from digits.train import recipe as recipe_lib
 
 RESNET = conftest.ROOT / 'examples' / 'resnet.py'
@@ -29,7 +27,7 @@ def make_config(prepared_data_dir):
   def make(**overrides):
     config = digits.get_config(RESNET)
     small = {
-      'architecture': {'widths': (4, 6), 'dropout': 0.1},
+      'architecture': {'widths': (3, 4), 'dropout': 0.1},
       'data_dir': str(prepared_data_dir),
       'num_validation': 60,
       'epochs': 2,
@@ -73,7 +71,7 @@ def test_interruptions_leave_no_trace(make_config, tmp_path, interrupt_at, optio
 
 
 def test_eight_devices_are_as_one(make_config, prepared_data_dir):
-  config = make_config(architecture={'widths': (4, 6), 'dropout': 0.0}, epochs=4)
+  config = make_config(architecture={'widths': (3, 4), 'dropout': 0.0}, epochs=4)
   split = digits.load_dataset('mnist', prepared_data_dir, 60).train
   losses = {}
   for num_devices in (1, 8):

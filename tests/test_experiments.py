@@ -9,14 +9,11 @@ import pytest
 
 import digits
 from digits import config as config_lib
-from digits import errors
-from digits import experiments
+from digits import errors, experiments
 from digits.commands import train
-from digits.experiments import activations
-from digits.experiments import sweep
+from digits.experiments import activations, sweep
 from digits.report import page
-from digits.train import population
-from digits.train import runs
+from digits.train import population, runs
 
 
 @pytest.fixture
@@ -195,7 +192,7 @@ def test_random_trials_are_within_bounds_and_repeatable(tiny_experiment):
     ({'search': {'learning_rate': ()}}, r'config.search.learning_rate=\(\) is not allowed'),
     ({'search': {'learning_rate': (-1.0,)}}, 'config.recipe.learning_rate=-1.0 is not allowed'),
     ({'search': {'momentum': (0.0, 0.9)}, 'method': 'random'}, 'logarithmic scale more than 0'),
-    ({'num_validation': 0}, 'nothing to choose by'),
+    ({'num_validation': 0}, 'config.num_validation=0 is not allowed'),
     ({'mesh': {'seeds': -1}}, 'config.mesh'),
   ],
 )

@@ -13,8 +13,7 @@ from support import own_models
 import digits
 from digits import config as config_lib
 from digits import errors
-from digits.export import formats
-from digits.export import model_card
+from digits.export import formats, model_card
 from digits.train import step as step_lib
 
 KINDS = sorted(formats.FORMATS)

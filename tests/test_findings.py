@@ -1,14 +1,12 @@
 """Every sentence turns with its numbers."""
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
 from digits import statistics
-from digits.report import figures
-from digits.report import findings
+from digits.report import figures, findings
 
 
 def _plain(text):

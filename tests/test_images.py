@@ -5,8 +5,7 @@ import os
 import tracemalloc
 import warnings
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
@@ -14,8 +13,7 @@ from PIL import Image
 import pytest
 
 from digits import errors
-from digits.handwriting import image_files
-from digits.handwriting import prepare
+from digits.handwriting import image_files, prepare
 from digits.train import step as step_lib
 from measurements import handwriting
 

@@ -13,14 +13,11 @@ import pytest
 
 import digits
 from digits import config as config_lib
-from digits import data
-from digits import errors
-from digits import experiments
+from digits import data, errors, experiments
 from digits.runtime import signals
 from digits.store import checkpoint
 from digits.store import workdir as workdir_lib
-from digits.train import loop
-from digits.train import runs
+from digits.train import loop, runs
 from digits.train import step as step_lib
 
 

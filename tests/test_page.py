@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 from support import chromium
-from support.own_models import OwnResNet
-from support.own_models import random_variables
+from support.own_models import OwnResNet, random_variables
 
 from digits import errors
 from digits.export import drawing_page

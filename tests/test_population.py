@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 import digits
-from digits import data
-from digits import errors
+from digits import data, errors
 from digits.runtime import progress
-from digits.train import population
-from digits.train import runs
+from digits.train import population, runs
 
 
 @pytest.fixture

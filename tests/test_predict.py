@@ -11,11 +11,8 @@ from PIL import Image
 import pytest
 
 import digits
-from digits import errors
-from digits import statistics
-from digits.handwriting import pieces
-from digits.handwriting import predict
-from digits.handwriting import prepare
+from digits import errors, statistics
+from digits.handwriting import pieces, predict, prepare
 from digits.runtime import sealed_json
 from digits.store import workdir
 from digits.train import step as step_lib

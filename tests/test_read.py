@@ -10,8 +10,7 @@ import pytest
 
 import digits
 from digits import errors
-from digits.handwriting import fields
-from digits.handwriting import pieces
+from digits.handwriting import fields, pieces
 from measurements import strings
 
 

@@ -7,19 +7,13 @@ import subprocess
 import matplotlib.figure
 import numpy as np
 import pytest
-from support import chromium
-from support import own_models
-from support.comparisons import make_comparison
-from support.comparisons import make_history
-from support.comparisons import make_runs
-from support.comparisons import make_split
+from support import chromium, own_models
+from support.comparisons import make_comparison, make_history, make_runs, make_split
 
-from digits import errors
-from digits import statistics
+from digits import errors, statistics
 from digits.models.activations import ACTIVATIONS
-from digits.report import figures
+from digits.report import figures, sections
 from digits.report import page as page_lib
-from digits.report import sections
 from digits.report import summary as comparison_lib
 
 

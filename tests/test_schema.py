@@ -1,18 +1,12 @@
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from digits import errors
-from digits import registry
-from digits import schema
+from digits import errors, registry, schema
 
 
 @pytest.mark.parametrize(

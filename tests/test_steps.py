@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 import digits
-from digits import data
-from digits import errors
-from digits import models
+from digits import data, errors, models
 from digits.runtime import devices
 from digits.train import compiled
 from digits.train.recipe import make_recipe

@@ -4,8 +4,7 @@ A command is a module of this package with two functions: `parse(argv)`, which i
 """
 
 import argparse
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import importlib
 import logging
 import os

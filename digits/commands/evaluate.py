@@ -22,8 +22,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
   """Prints accuracy, loss and number of examples."""
   from digits import data
-  from digits.train import evaluate
-  from digits.train import runs
+  from digits.train import evaluate, runs
 
   run = runs.load_run(args.workdir)
   dataset = data.load_dataset(run.config.dataset, run.config.data_dir, run.config.num_validation)

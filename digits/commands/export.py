@@ -6,13 +6,11 @@ safetensors, stablehlo and onnx are checked before they are written: their logit
 """
 
 import argparse
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 import sys
-from typing import Any
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from digits import errors
 from digits.commands import cli
@@ -80,8 +78,7 @@ def _make_page(workdir: str, results: Mapping[str, dict[str, Any] | None]) -> 't
   """The page to draw on, and the runs that answer there; a model that does not describe its layers is left out."""
   from digits.export import drawing_page
   from digits.handwriting import predict
-  from digits.models import layers
-  from digits.models import registry
+  from digits.models import layers, registry
 
   loaded = predict.load_calibrated(workdir)
   # If there is none, the page refuses them.

@@ -1,8 +1,6 @@
 """What the commands that are given images share."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 import sys
 from typing import TypeVar
 

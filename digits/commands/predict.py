@@ -13,9 +13,7 @@ import pathlib
 import sys
 from typing import Any
 
-from jaxtyping import Bool
-from jaxtyping import Float
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 import numpy as np
 
 from digits import errors

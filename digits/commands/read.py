@@ -37,8 +37,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
   """Prints the lines of each image; those that cannot be read are errors on standard error and in the exit code."""
   from digits.commands import images
-  from digits.handwriting import fields
-  from digits.handwriting import predict
+  from digits.handwriting import fields, predict
   from digits.train import runs
 
   paths = runs.find_runs(args.workdir)
@@ -73,9 +72,7 @@ def _describe(line: list[Any]) -> dict[str, Any]:
 
 def _annotate(path: pathlib.Path, image: UInt8[np.ndarray, 'height width'], lines: list[list[Any]]) -> None:
   """Writes the image with a box around each digit, and above it what was read."""
-  from PIL import Image
-  from PIL import ImageDraw
-  from PIL import ImageFont
+  from PIL import Image, ImageDraw, ImageFont
 
   picture = Image.fromarray(image).convert('RGB')
   draw = ImageDraw.Draw(picture)

@@ -1,8 +1,7 @@
 """The form of the data: splits of uint8 images and labels, and what every split must satisfy."""
 
 from collections.abc import Mapping
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Int
+from jaxtyping import Array, Int
 import numpy as np
 
 from digits.data.arrays import Split

@@ -1,8 +1,8 @@
 """Batches read from the prepared records while training runs, with Grain: for data that does not fit on a device."""
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -11,14 +11,13 @@ import grain
 from jaxtyping import Int
 import numpy as np
 
-from digits.data import dataset
-from digits.data import tfds_backend
+from digits.data import dataset, tfds_backend
 
 # Batches read ahead: enough that a slow one does not hold up the device.
 _PREFETCHED = 8
 
 
-def open_records(name: str, data_dir: str) -> Sequence[Any]:
+def open_records(name: str, data_dir: str | os.PathLike) -> Sequence[Any]:
   """Opens the training records of a dataset, preparing them if need be; see `load_dataset` for arguments and errors."""
   return tfds_backend.open_source(name, pathlib.Path(data_dir or dataset.default_data_dir()).expanduser(), 'train')
 

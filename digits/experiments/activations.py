@@ -7,8 +7,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 import optax
 
@@ -20,11 +19,9 @@ from digits.models import layers as layers_lib
 from digits.runtime.progress import Stopwatch
 from digits.store.results import read_results
 from digits.train import population
-from digits.train.metrics import Batch
-from digits.train.metrics import Metrics
+from digits.train.metrics import Batch, Metrics
 from digits.train.runs import load_run
-from digits.train.step import normalize
-from digits.train.step import Variables
+from digits.train.step import normalize, Variables
 
 Recipe = Mapping[str, Any]  # What results.json says of a recipe.
 

@@ -12,19 +12,16 @@ from jaxtyping import Float
 import numpy as np
 
 from digits import data
-from digits.config import CompareConfig
-from digits.config import TrainConfig
+from digits.config import CompareConfig, TrainConfig
 from digits.data import arrays
 from digits.models import registry
 from digits.report import summary
 from digits.runtime.progress import Stopwatch
 from digits.store import workdir as workdir_lib
 from digits.store.results import read_results
-from digits.train import compiled
-from digits.train import population
+from digits.train import compiled, population
 from digits.train.recipe import check_recipe
-from digits.train.runs import load_run
-from digits.train.runs import Run
+from digits.train.runs import load_run, Run
 from digits.train.step import apply_model
 
 _logger = logging.getLogger(__name__)

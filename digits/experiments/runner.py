@@ -1,15 +1,12 @@
 """What all experiments share: finished results, devices, data, the lock on the workdir, and results.json."""
 
 import pathlib
-from typing import Any
-from typing import Protocol
-from typing import runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from digits import data
 from digits.config import Config
 from digits.data import arrays
-from digits.runtime import devices
-from digits.runtime import files
+from digits.runtime import devices, files
 from digits.runtime.progress import Stopwatch
 from digits.store import workdir as workdir_lib
 from digits.store.results import write_results

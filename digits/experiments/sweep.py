@@ -14,12 +14,10 @@ from digits import config as config_lib
 from digits import errors
 from digits.config import SweepConfig
 from digits.data import arrays
-from digits.runtime import files
-from digits.runtime import sealed_json
+from digits.runtime import files, sealed_json
 from digits.runtime.progress import Stopwatch
 from digits.train import population
-from digits.train.recipe import check_recipe
-from digits.train.recipe import VARIABLE_FIELDS
+from digits.train.recipe import check_recipe, VARIABLE_FIELDS
 
 _logger = logging.getLogger(__name__)
 

@@ -7,13 +7,11 @@ from typing import Any
 from digits import errors
 from digits.config import TrainConfig
 from digits.data import arrays
-from digits.runtime import distributed
-from digits.runtime import files
+from digits.runtime import distributed, files
 from digits.runtime.progress import Stopwatch
 from digits.store import records
 from digits.store.results import format_table
-from digits.train import compiled
-from digits.train import loop
+from digits.train import compiled, loop
 from digits.train.recipe import check_recipe
 
 _logger = logging.getLogger(__name__)

@@ -4,12 +4,10 @@ import base64
 from collections.abc import Mapping
 import json
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
-from jaxtyping import Float
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 import numpy as np
 
 from digits.export.formats import described_layers

@@ -4,9 +4,7 @@ All but safetensors hold the whole function: from images uint8[N, 28, 28, 1], pr
 float32[N, 10], for any N. They compute in float32.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
 import importlib
@@ -17,8 +15,7 @@ from flax import linen as nn
 from flax import traverse_util
 import jax
 from jax import numpy as jnp
-from jaxtyping import Float
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 import numpy as np
 
 from digits import config as config_lib
@@ -26,8 +23,7 @@ from digits import errors
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.train.runs import Run
-from digits.train.step import apply_model
-from digits.train.step import Variables
+from digits.train.step import apply_model, Variables
 
 Images = UInt8[np.ndarray, 'batch 28 28 1']
 Logits = Float[np.ndarray, 'batch 10']

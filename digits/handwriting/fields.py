@@ -6,17 +6,13 @@ and dynamic programming, as in LeCun et al. 1998, section V).
 
 import itertools
 import math
-from typing import NamedTuple
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from jaxtyping import Float32
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 import numpy as np
 from scipy import ndimage
 
-from digits.handwriting import pieces
-from digits.handwriting import predict
-from digits.handwriting import prepare
+from digits.handwriting import pieces, predict, prepare
 from digits.train import runs
 
 # Smaller fields are enlarged until their shorter side has this many pixels: finding pieces needs strokes of some width.

@@ -5,12 +5,9 @@ import pathlib
 import sys
 import warnings
 
-from jaxtyping import Num
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 import numpy as np
-from PIL import Image
-from PIL import ImageFile
-from PIL import ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from digits import errors
 

@@ -4,8 +4,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from jaxtyping import Bool
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 import numpy as np
 from scipy import ndimage
 

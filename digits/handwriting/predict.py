@@ -5,21 +5,14 @@ import contextlib
 import functools
 import logging
 import pathlib
-from typing import Any
-from typing import NamedTuple
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flax import linen as nn
 import jax
-from jaxtyping import Array
-from jaxtyping import Bool
-from jaxtyping import Float32
-from jaxtyping import Int
-from jaxtyping import UInt8
+from jaxtyping import Array, Bool, Float32, Int, UInt8
 import numpy as np
 
-from digits import data
-from digits import errors
+from digits import data, errors
 from digits.runtime import sealed_json
 from digits.train import runs
 from digits.train import step as step_lib
@@ -89,8 +82,10 @@ def predict(images: Images, run: runs.Run, temperature: float | None = None) -> 
 
 def prepare_images(images: Images) -> tuple[Pictures, Bool[np.ndarray, ' n']]:
   """The images as MNIST's are, and whether each seems to show several digits; `images` as in `predict`."""
-  from digits.handwriting import pieces  # These import scipy.ndimage.
-  from digits.handwriting import prepare
+  from digits.handwriting import (
+    pieces,  # These import scipy.ndimage.
+    prepare,
+  )
 
   pictures = [np.zeros((0, prepare.SIDE, prepare.SIDE), np.uint8)]
   several = [np.zeros(0, bool)]

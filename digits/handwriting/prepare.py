@@ -5,15 +5,11 @@ into 28x28 by its centre of mass (LeCun et al. 1998, section III.A; in detail Ya
 A photo must be prepared the same way, or the best network fails on it. All functions are pure.
 """
 
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import math
 from typing import TypeAlias
 
-from jaxtyping import Bool
-from jaxtyping import Float
-from jaxtyping import Int
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 import numpy as np
 from scipy import ndimage
 

@@ -1,8 +1,7 @@
 """The activations that a config can name, each written once for JAX and once for whoever runs a model without it."""
 
 from collections.abc import Callable
-from typing import Literal
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flax import linen as nn
 import jax

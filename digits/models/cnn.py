@@ -1,23 +1,18 @@
 """Model 3: a convolutional network."""
 
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 
 from digits import schema
 from digits.models import layers
-from digits.models.activations import ActivationName
-from digits.models.activations import ACTIVATIONS
+from digits.models.activations import ActivationName, ACTIVATIONS
 from digits.models.convolution import conv_pool
 from digits.models.dense import Dense
-from digits.models.registry import Published
-from digits.models.registry import register_model
+from digits.models.registry import Published, register_model
 
 _Width = Annotated[int, schema.Range(1, 4096)]
 

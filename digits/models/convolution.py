@@ -25,8 +25,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 
 METHODS = ('auto', 'lax', 'matmul')

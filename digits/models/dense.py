@@ -4,8 +4,7 @@ from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 
 

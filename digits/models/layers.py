@@ -5,8 +5,7 @@ happens to the image in order. A model without that method does all the rest. Th
 `params[name]`.
 """
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 

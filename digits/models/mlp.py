@@ -1,21 +1,17 @@
 """Model 2: a multi-layer perceptron with one hidden layer."""
 
-from typing import Annotated
-from typing import Any
+from typing import Annotated, Any
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 
 from digits import schema
 from digits.models import layers
-from digits.models.activations import ActivationName
-from digits.models.activations import ACTIVATIONS
+from digits.models.activations import ActivationName, ACTIVATIONS
 from digits.models.dense import Dense
-from digits.models.registry import Published
-from digits.models.registry import register_model
+from digits.models.registry import Published, register_model
 
 
 @register_model('mlp', title='one hidden layer', published=Published(accuracy=0.9497, loss=0.1791))

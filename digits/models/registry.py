@@ -1,20 +1,15 @@
 """The models that a config can name, and what the rest of the code may ask of any model."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import inspect
 import typing
-from typing import Any
-from typing import NamedTuple
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flax import linen as nn
 import jax.numpy as jnp
 
-from digits import errors
-from digits import registry
-from digits import schema
+from digits import errors, registry, schema
 
 MODELS = registry.Registry('model')
 

@@ -4,14 +4,12 @@ from typing import Any
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 import numpy as np
 
 from digits.models import layers
 from digits.models.dense import Dense
-from digits.models.registry import Published
-from digits.models.registry import register_model
+from digits.models.registry import Published, register_model
 
 
 @register_model('softmax', title='softmax regression', published=Published(accuracy=0.9229, loss=0.2753))

@@ -5,20 +5,16 @@ other on a phone. Text keeps its size. Every colour is one of the names below, s
 dark.
 """
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxtyping import Float
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 import matplotlib
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
-from matplotlib import patches
-from matplotlib import ticker
+from matplotlib import patches, ticker
 import numpy as np
 
 from digits import statistics

@@ -3,8 +3,7 @@
 What a sentence says depends on the numbers: a difference is called one only if the test and the interval agree.
 """
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float

@@ -6,12 +6,8 @@ import pathlib
 import jinja2
 
 from digits import statistics
-from digits.report import figures
-from digits.report import findings
-from digits.report import sections
-from digits.report import svg
-from digits.report.summary import Comparison
-from digits.report.summary import summarize
+from digits.report import figures, findings, sections, svg
+from digits.report.summary import Comparison, summarize
 from digits.runtime import files
 
 _PNG_DPI = 200

@@ -1,26 +1,20 @@
 """The sections of the page about a comparison: numbers in, what the template shows out."""
 
 from collections.abc import Mapping
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 import numpy as np
 
 from digits import statistics
 from digits.export import drawing_page
 from digits.models import layers as layers_lib
 from digits.models import registry
-from digits.report import figures
-from digits.report import findings
-from digits.report.summary import Comparison
-from digits.report.summary import disputed_images
-from digits.report.summary import ModelRuns
-from digits.train.step import normalize
-from digits.train.step import Variables
+from digits.report import figures, findings
+from digits.report.summary import Comparison, disputed_images, ModelRuns
+from digits.train.step import normalize, Variables
 
 Section = dict[str, Any]
 Summary = Mapping[str, Any]  # As `summarize` returns it.

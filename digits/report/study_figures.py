@@ -1,15 +1,12 @@
 """The figures of the activation study and of sweeps, as PNG and SVG."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from matplotlib.figure import Figure
 import numpy as np
 

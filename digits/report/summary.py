@@ -1,16 +1,13 @@
 """A comparison of trained models: what goes into it, and the numbers that come out."""
 
 import itertools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
-from jaxtyping import Float
-from jaxtyping import Int
+from jaxtyping import Float, Int
 import numpy as np
 
-from digits import data
-from digits import statistics
+from digits import data, statistics
 from digits.config import TrainConfig
 from digits.store.records import Record
 from digits.train.step import Variables

@@ -1,7 +1,6 @@
 """What a run shows: seconds by phase, and progress on the terminal."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import sys
 import time

@@ -5,16 +5,13 @@ carries the SHA-256 of each of its files, checked before Orbax reads them, and o
 is in the format of sha256sum, so that `cd runs/cnn/checkpoints/2150 && sha256sum -c SHA256SUMS` does the same.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import hashlib
 import logging
 import pathlib
 import shutil
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import serialization
 import jax
@@ -22,8 +19,7 @@ from jaxtyping import PyTree
 import numpy as np
 
 from digits import errors
-from digits.runtime import distributed
-from digits.runtime import files
+from digits.runtime import distributed, files
 
 _MANIFEST = 'SHA256SUMS'
 

@@ -5,8 +5,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
-from typing import Any
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from digits.runtime import files
 

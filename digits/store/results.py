@@ -6,9 +6,7 @@ import platform
 from typing import Any
 
 from digits.models import registry
-from digits.runtime import devices
-from digits.runtime import distributed
-from digits.runtime import sealed_json
+from digits.runtime import devices, distributed, sealed_json
 
 
 def versions() -> dict[str, str]:

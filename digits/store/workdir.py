@@ -1,7 +1,6 @@
 """The directory of an experiment: whose config it holds, whether it is finished, and who writes to it."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import itertools
 import logging
@@ -11,9 +10,7 @@ from typing import Any
 from digits import config as config_lib
 from digits import errors
 from digits.config import Config
-from digits.runtime import distributed
-from digits.runtime import files
-from digits.runtime import sealed_json
+from digits.runtime import distributed, files, sealed_json
 from digits.store import results as results_lib
 
 _logger = logging.getLogger(__name__)

@@ -4,20 +4,15 @@ In training each image is augmented with a key of its own, a function of (seed, 
 an image therefore depends neither on the number of devices nor on where a run was interrupted.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
-from jaxtyping import Int
-from jaxtyping import Key
+from jaxtyping import Array, Float, Int, Key
 
-from digits import registry
-from digits import schema
+from digits import registry, schema
 
 Augmentation = Callable[[Key[Array, ''], Float[Array, 'batch h w 1']], Float[Array, 'batch h w 1']]
 

@@ -11,9 +11,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array
-from jaxtyping import Float
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from digits import data
@@ -21,8 +19,7 @@ from digits.config import TrainConfig
 from digits.data import arrays
 from digits.models.registry import takes_train
 from digits.runtime import devices
-from digits.train.metrics import Batch
-from digits.train.metrics import Metrics
+from digits.train.metrics import Batch, Metrics
 from digits.train.recipe import Recipe
 from digits.train.step import TrainState
 

@@ -14,8 +14,7 @@ from digits.data import arrays
 from digits.runtime import devices
 from digits.train import compiled
 from digits.train.metrics import Metrics
-from digits.train.step import eval_step
-from digits.train.step import Variables
+from digits.train.step import eval_step, Variables
 
 # About how many images one call of the compiled evaluation measures.
 _IMAGES_PER_CALL = 5000

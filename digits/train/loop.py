@@ -7,10 +7,7 @@ import math
 import pathlib
 import threading
 import time
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
-from typing import runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -19,19 +16,13 @@ from digits import config as config_lib
 from digits import errors
 from digits.config import TrainConfig
 from digits.data import arrays
-from digits.runtime import devices
-from digits.runtime import distributed
-from digits.runtime import signals
-from digits.runtime.progress import Progress
-from digits.runtime.progress import Stopwatch
-from digits.store import checkpoint
-from digits.store import records
+from digits.runtime import devices, distributed, signals
+from digits.runtime.progress import Progress, Stopwatch
+from digits.store import checkpoint, records
 from digits.store import workdir as workdir_lib
-from digits.train import compiled
-from digits.train import optim
+from digits.train import compiled, optim
 from digits.train.evaluate import evaluate_split
-from digits.train.recipe import describe_loss
-from digits.train.recipe import make_recipe
+from digits.train.recipe import describe_loss, make_recipe
 from digits.train.step import Variables
 
 # The host looks at the device this often, to show progress and to notice Ctrl-C; it costs one wait each time.

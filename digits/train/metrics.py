@@ -1,15 +1,12 @@
 """Loss and accuracy as sums over examples, so that batches of any size add up to the exact mean."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 

@@ -4,19 +4,14 @@ from collections.abc import Callable
 import inspect
 import operator
 import re
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array
-from jaxtyping import Float
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 import numpy as np
 import optax
 
-from digits import errors
-from digits import registry
-from digits import schema
+from digits import errors, registry, schema
 from digits.config import TrainConfig
 
 OPTIMIZERS = registry.Registry('optimizer')

@@ -5,47 +5,32 @@ models keeps one core busy: there the members are spread over one virtual device
 own one after another, within a compiled loop.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 import numpy as np
 
-from digits import data
-from digits import errors
+from digits import data, errors
 from digits.config import TrainConfig
 from digits.data import arrays
-from digits.runtime import devices
-from digits.runtime import signals
-from digits.runtime.progress import Progress
-from digits.runtime.progress import Stopwatch
-from digits.store import checkpoint
-from digits.store import records
+from digits.runtime import devices, signals
+from digits.runtime.progress import Progress, Stopwatch
+from digits.store import checkpoint, records
 from digits.store import workdir as workdir_lib
 from digits.store.results import write_results
-from digits.train import compiled
-from digits.train import loop
-from digits.train import optim
-from digits.train.metrics import Batch
-from digits.train.metrics import Metrics
-from digits.train.recipe import describe_loss
-from digits.train.recipe import make_recipe
-from digits.train.recipe import VARIABLE_FIELDS
-from digits.train.step import eval_step
-from digits.train.step import Variables
+from digits.train import compiled, loop, optim
+from digits.train.metrics import Batch, Metrics
+from digits.train.recipe import describe_loss, make_recipe, VARIABLE_FIELDS
+from digits.train.step import eval_step, Variables
 
 # From a model's variables and a batch to what is measured: a dict of float32[].
 Probe = Callable[[Variables, Batch], Mapping[str, Any]]

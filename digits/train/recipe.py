@@ -2,13 +2,11 @@
 
 import functools
 import traceback
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
-from jaxtyping import Array
-from jaxtyping import Key
+from jaxtyping import Array, Key
 import numpy as np
 import optax
 
@@ -17,9 +15,7 @@ from digits.config import TrainConfig
 from digits.data import arrays
 from digits.models.registry import takes_train
 from digits.train import augment as augment_lib
-from digits.train import metrics
-from digits.train import optim
-from digits.train import step
+from digits.train import metrics, optim, step
 
 # The config fields in which the members of a population may differ; to the compiled program they are arrays.
 VARIABLE_FIELDS = ('seed', *optim.Hyperparameters._fields)

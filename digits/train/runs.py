@@ -5,8 +5,7 @@ import functools
 import math
 import pathlib
 import re
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -17,8 +16,7 @@ from digits import config as config_lib
 from digits import errors
 from digits.config import TrainConfig
 from digits.data import arrays
-from digits.store import checkpoint
-from digits.store import records
+from digits.store import checkpoint, records
 from digits.store import workdir as workdir_lib
 from digits.store.results import read_results
 from digits.train.step import Variables

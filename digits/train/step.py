@@ -1,28 +1,19 @@
 """One training step and one evaluation step, as pure functions of arrays."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
-from jaxtyping import Float
-from jaxtyping import Int
-from jaxtyping import Key
-from jaxtyping import PyTree
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 import numpy as np
 import optax
 
 from digits.models.registry import takes_train
 from digits.train import augment as augment_lib
-from digits.train.metrics import Batch
-from digits.train.metrics import cross_entropy
-from digits.train.metrics import Loss
-from digits.train.metrics import Metrics
+from digits.train.metrics import Batch, cross_entropy, Loss, Metrics
 
 # What Flax calls so: `params` and the model's other collections, such as `batch_stats`, by name.
 Variables = Mapping[str, PyTree]

@@ -5,8 +5,7 @@ import jax
 import numpy as np
 
 import digits
-from digits.models import ACTIVATIONS
-from digits.models import layers
+from digits.models import ACTIVATIONS, layers
 from digits.models.dense import Dense
 
 
