@@ -11,16 +11,12 @@ import tempfile
 # Set before JAX starts: the tests are about results, which must not depend on what accelerator a machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
-# The tests compile the same small programs again and again, in workers and in commands: they share what is compiled.
-# A limit of its size makes JAX lock the cache.
-_COMPILED = {
-  'JAX_COMPILATION_CACHE_DIR': '' if 'JAX_COMPILATION_CACHE_DIR' in os.environ else tempfile.mkdtemp(prefix='compiled'),
-  'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**30),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-}
-for _name, _value in _COMPILED.items():
-  os.environ.setdefault(_name, _value)
+# The tests compile the same small programs again and again, also in the commands that they run. Each worker keeps what
+# takes a while; a shared folder could be read while another worker writes it.
+_COMPILED = pathlib.Path(os.environ.setdefault('DIGITS_TESTS_COMPILED', tempfile.mkdtemp(prefix='compiled')))
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_COMPILED / os.environ.get('PYTEST_XDIST_WORKER', 'main'))
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
 
 import jaxtyping
 import ml_collections
@@ -39,10 +35,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_TRAIN, NUM_TEST = 300, 100
 
 
-def pytest_unconfigure():
-  """Deletes what was compiled, in the process that made the folder."""
-  if _COMPILED['JAX_COMPILATION_CACHE_DIR']:
-    shutil.rmtree(_COMPILED['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+def pytest_unconfigure(config):
+  """Deletes what was compiled, in the process that started the workers."""
+  if not hasattr(config, 'workerinput'):
+    shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 def write_archives(directory, num_train=NUM_TRAIN, num_test=NUM_TEST):
