@@ -11,13 +11,7 @@ import tempfile
 # Set before JAX starts: the tests are about results, which must not depend on what accelerator a machine has.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
-# The tests compile the same small programs again and again, also in the commands that they run. Each worker keeps what
-# takes a while; a shared folder could be read while another worker writes it.
-_COMPILED = pathlib.Path(os.environ.setdefault('DIGITS_TESTS_COMPILED', tempfile.mkdtemp(prefix='compiled')))
-os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_COMPILED / os.environ.get('PYTEST_XDIST_WORKER', 'main'))
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
-os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
-
+import jax
 import jaxtyping
 import ml_collections
 import numpy as np
@@ -35,10 +29,20 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_TRAIN, NUM_TEST = 300, 100
 
 
+def pytest_configure(config):
+  """Lets a worker keep what takes a while to compile: the tests compile the same small programs again and again.
+
+  Not in the environment, as the commands that tests start are killed now and then, in the middle of a file too.
+  """
+  config.compiled = tempfile.mkdtemp(prefix='compiled')
+  jax.config.update('jax_compilation_cache_dir', config.compiled)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
 def pytest_unconfigure(config):
-  """Deletes what was compiled, in the process that started the workers."""
-  if not hasattr(config, 'workerinput'):
-    shutil.rmtree(_COMPILED, ignore_errors=True)
+  """Deletes what was compiled."""
+  shutil.rmtree(config.compiled, ignore_errors=True)
 
 
 def write_archives(directory, num_train=NUM_TRAIN, num_test=NUM_TEST):
