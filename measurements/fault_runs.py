@@ -30,6 +30,7 @@ from digits.data import (
 )
 from digits.data.mnist import builder
 from digits.experiments import runner
+from digits.experiments import train as train_experiment
 from digits.handwriting import predict  # noqa: F401
 from digits.store import checkpoint
 from digits.store import results as results_lib
@@ -187,7 +188,7 @@ def _mark_phases(phases):
 
   mark(data, 'load_dataset', 'prepare data')
   mark(dataset, '_write_cache', 'write cache')
-  mark(loop, 'train', 'train')
+  mark(train_experiment, 'work', 'train')
   mark(compiled.InMemory, '__init__', 'compile')
   mark(loop, 'evaluate_split', 'evaluate')
   mark(checkpoint.Checkpoints, 'save', 'save checkpoint')

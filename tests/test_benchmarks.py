@@ -251,7 +251,7 @@ def test_pytorch_has_our_schedule_and_initial_scale(torch):
   from benchmarks import pytorch
 
   recipe = _recipe('cnn')
-  schedule = optim.schedule_of(config_lib.from_dict(recipe | {'epochs': 1}), 50)
+  schedule = optim.make_schedule(config_lib.from_dict(recipe | {'epochs': 1}), 50)
   for step in (0, 3, 10, 30, 49):
     assert pytorch.one_cycle(step, 50, recipe) == pytest.approx(float(schedule(step)), rel=1e-5, abs=1e-8)
   torch.manual_seed(0)
@@ -331,7 +331,7 @@ np.savez('out.npz', *model.get_weights(), logits=logits, rates=rates)
   subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=_ENV, check=True, capture_output=True)
   out = np.load(tmp_path / 'out.npz')
   np.testing.assert_allclose(out['logits'], logits, atol=2e-5)
-  schedule = optim.schedule_of(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
+  schedule = optim.make_schedule(config_lib.from_dict(recipe | {'epochs': 1, 'warmup_fraction': 0.2}), 50)
   np.testing.assert_allclose(out['rates'], [schedule(step) for step in (0, 3, 10, 30, 49)], rtol=1e-5, atol=1e-7)
   for i, array in enumerate(_to_keras(after)):
     np.testing.assert_allclose(out[f'arr_{i}'], array, atol=3e-5)

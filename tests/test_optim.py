@@ -21,10 +21,11 @@ from digits.train import optim
   ],
 )
 def test_schedules(name, warmup, expected):
-  schedule = optim.make_schedule(name, 1.0, num_steps=100, warmup_steps=warmup)
+  config = digits.load_config('mlp', schedule=name, learning_rate=1.0, warmup_fraction=warmup / 100)
+  schedule = optim.make_schedule(config, num_steps=100)
   for step, rate in expected.items():
     assert float(schedule(step)) == pytest.approx(rate, abs=1e-6)
-  scaled = optim.make_schedule(name, 0.3, num_steps=100, warmup_steps=warmup)
+  scaled = optim.make_schedule(config, num_steps=100, peak=0.3)
   assert float(scaled(7)) == pytest.approx(0.3 * float(schedule(7)))
 
 

@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
         'leave --coordinator, --num_processes and --process_id out.'
       )
     results = experiments.run(config, args.workdir)
-    print(json.dumps(results) if args.json else experiments.format_results(results, args.workdir))
+    if distributed.is_main():
+      print(json.dumps(results) if args.json else experiments.format_results(results, args.workdir))
 
 
 def read_config(path: str, overrides: Sequence[str]) -> dict[str, Any]:

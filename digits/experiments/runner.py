@@ -1,5 +1,6 @@
 """What all experiments share: finished results, devices, data, the lock on the workdir, and results.json."""
 
+import importlib
 import pathlib
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from digits.store.results import write_results
 
 @runtime_checkable
 class Experiment(Protocol):
-  """A module that is an experiment.
+  """A module of this package that is an experiment, called as `config.experiment` calls it.
 
   It may also have `restore(config, workdir, results)`, which repairs other files of a finished experiment.
   """
@@ -29,8 +30,22 @@ class Experiment(Protocol):
     """The results as the text that people see."""
 
 
-def run(experiment: Experiment, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
-  """See `digits.experiments.run`."""
+def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+  """Runs an experiment; called again, goes on with an unfinished one, or returns the results of a finished one.
+
+  Args:
+    config: the experiment's config.
+    workdir: directory for its files, made if need be.
+
+  Returns:
+    The content of results.json.
+
+  Raises:
+    UsageError: the workdir holds another config's experiment, or the config does not fit the dataset.
+    StoppedError: Ctrl-C or SIGTERM came; what was done is saved.
+    DigitsError: training failed, or files cannot be read or written.
+  """
+  workdir, experiment = pathlib.Path(workdir), _load(config.experiment)
   with files.describe_os_errors(workdir):
     results = workdir_lib.finished_results(config, workdir)
     if results is not None:
@@ -44,3 +59,13 @@ def run(experiment: Experiment, config: Config, workdir: pathlib.Path) -> dict[s
       experiment.check(config, dataset)
     with workdir_lib.claim(config, workdir):
       return write_results(workdir, experiment.work(config, workdir, dataset, watch))
+
+
+def format_results(results: dict[str, Any], workdir: str | pathlib.Path) -> str:
+  """The results of any experiment as the text that people see."""
+  return _load(results['experiment']).format_results(results, pathlib.Path(workdir))
+
+
+def _load(name: str) -> Experiment:
+  experiment: Any = importlib.import_module(f'digits.experiments.{name}')
+  return experiment

@@ -8,11 +8,13 @@ from digits import errors
 from digits.config import TrainConfig
 from digits.data import arrays
 from digits.runtime import distributed, files
-from digits.runtime.progress import Stopwatch
 from digits.store import records
 from digits.store.results import format_table
 from digits.train import compiled, loop
+from digits.train.loop import train as work
 from digits.train.recipe import check_recipe
+
+__all__ = ['check', 'format_results', 'restore', 'work']
 
 _logger = logging.getLogger(__name__)
 
@@ -21,11 +23,6 @@ def check(config: TrainConfig, dataset: arrays.Dataset) -> None:
   """See `runner.Experiment`."""
   check_recipe(config, dataset)
   compiled.make_mesh(config.make_model(), config.batch_size, config.mesh['data'])
-
-
-def work(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
-  """See `runner.Experiment`."""
-  return loop.train(config, workdir, dataset, watch)
 
 
 def restore(config: TrainConfig, workdir: pathlib.Path, results: dict[str, Any]) -> None:

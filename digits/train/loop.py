@@ -120,7 +120,7 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
   num_steps = config.epochs * steps_per_epoch
   recipe = make_recipe(config, num_steps)
   mesh = compiled.make_mesh(recipe.model, config.batch_size, config.mesh['data'])
-  rate_at = jax.jit(optim.schedule_of(config, num_steps))
+  rate_at = jax.jit(optim.make_schedule(config, num_steps))
 
   # Compiled whole: operations that are compiled one by one take longer than a short run.
   init = functools.partial(jax.jit, out_shardings=devices.everywhere(mesh), compiler_options=devices.compiler_options())

@@ -36,37 +36,29 @@ def register_optimizer(name: str) -> Callable[[Callable], Callable]:
   return OPTIMIZERS.register(name)
 
 
-def make_schedule(name: str, learning_rate: Number, num_steps: int, warmup_steps: int = 0) -> optax.Schedule:
-  """Makes the learning rate a function of the number of finished updates.
+def make_schedule(config: TrainConfig, num_steps: int, peak: Number | None = None) -> optax.Schedule:
+  """Makes the learning rate of a config a function of the number of finished updates.
+
+  `constant` is the peak after the warm-up; `cosine` a half cosine from the peak to 0; `onecycle` a half cosine up from
+  1/25 of the peak and one down to 0 (Smith and Topin 2017, arXiv:1708.07120, annealed with cosines). The warm-up is
+  linear but for `onecycle`. That is not `optax.cosine_onecycle_schedule`, which ends above 0 and rounds differently:
+  every recorded result would change.
 
   Args:
-    name: `constant`, after the warm-up; `cosine`, a half cosine from the peak to 0; or `onecycle`, a half cosine up
-      from 1/25 of the peak and one down to 0 (Smith and Topin 2017, arXiv:1708.07120, annealed with cosines).
-      It is not `optax.cosine_onecycle_schedule`, which ends above 0 and rounds differently: every recorded result
-      would change.
-    learning_rate: the peak.
+    config: the config of the run.
     num_steps: number of updates of the run.
-    warmup_steps: how many of them rise to the peak, linearly but for `onecycle`.
+    peak: what takes the place of `config.learning_rate`; None for that.
   """
-  if name == 'onecycle':
+  peak = config.learning_rate if peak is None else peak
+  warmup_steps = round(config.warmup_fraction * num_steps)
+  fall = optax.cosine_decay_schedule(peak, max(num_steps - warmup_steps, 1))
+  if config.schedule == 'onecycle':
     rise = optax.cosine_decay_schedule(1.0, max(warmup_steps, 1))
-    fall = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
-    return optax.join_schedules(
-      [lambda step: learning_rate * (1 - (1 - 1 / 25) * rise(step)), fall], boundaries=[warmup_steps]
-    )
-  after = {
-    'constant': optax.constant_schedule(learning_rate),
-    'cosine': optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1)),
-  }[name]
+    return optax.join_schedules([lambda step: peak * (1 - (1 - 1 / 25) * rise(step)), fall], [warmup_steps])
+  after = fall if config.schedule == 'cosine' else optax.constant_schedule(peak)
   if not warmup_steps:
     return after
-  return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), after], [warmup_steps])
-
-
-def schedule_of(config: TrainConfig, num_steps: int, learning_rate: Number | None = None) -> optax.Schedule:
-  """The learning rate of a config as a function of the step, for a run of so many steps."""
-  peak = config.learning_rate if learning_rate is None else learning_rate
-  return make_schedule(config.schedule, peak, num_steps, round(config.warmup_fraction * num_steps))
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), after], [warmup_steps])
 
 
 def make_optimizer(
@@ -94,7 +86,7 @@ def make_optimizer(
   for field in ('momentum', 'nesterov', 'weight_decay'):
     if field in arguments:
       raise errors.UsageError(f'config.optimizer.{field} is a field of its own: set config.{field}.')
-  given: dict[str, Any] = {'learning_rate': schedule_of(config, num_steps, hyper.learning_rate)}
+  given: dict[str, Any] = {'learning_rate': make_schedule(config, num_steps, hyper.learning_rate)}
   for field, value in (('momentum', hyper.momentum), ('nesterov', config.nesterov)):
     if field in takes:
       given[field] = value

@@ -186,7 +186,7 @@ def train_population(
     training = _Members(configs, dataset.train, method, num_seed_devices(count, num_devices))
   evaluate = training.map(functools.partial(eval_step, model=config.make_model()))
   run_probe = training.map(probe) if probe is not None else None
-  schedules = [optim.schedule_of(member, num_steps) for member in configs]
+  schedules = [optim.make_schedule(member, num_steps) for member in configs]
   histories: list[list[records.Record]] = [[] for _ in configs]
   best: list[tuple[float, compiled.Carry] | None] = [None] * count
   valid_batches = list(data.host_batches(dataset.valid, config.eval_batch_size))
@@ -273,7 +273,7 @@ def write_member(member: Member, workdir: pathlib.Path, dataset: arrays.Dataset)
   config, directory = member.config, workdir / 'checkpoints'
   if member.failed_step >= 0:
     num_steps = config.epochs * math.ceil(len(dataset.train.label) / config.batch_size)
-    rate = np.asarray(optim.schedule_of(config, num_steps)(member.failed_step)).item()
+    rate = np.asarray(optim.make_schedule(config, num_steps)(member.failed_step)).item()
     failure = loop.describe_failure(member.failed_step, rate, float(member.carry.failed_grad_norm))
     raise errors.DigitsError(f'{failure}. The seed was {config.seed}.')
   workdir.mkdir(parents=True, exist_ok=True)
