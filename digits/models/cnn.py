@@ -24,7 +24,7 @@ class ConvPool(nn.Module):
     features: channels out.
     kernel_size: side of the kernel.
     activation: activation between convolution and pool.
-    convolution: how the convolution is computed, one of `convolution.METHODS`; the result is the same to rounding.
+    convolution: how the convolution is computed, see `conv_pool`; the result is the same up to rounding.
     dtype: dtype of the computation; parameters are float32.
   """
 

@@ -28,8 +28,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-METHODS = ('auto', 'lax', 'matmul')
-
 
 def conv_pool(
   x: Float[Array | np.ndarray, 'batch height width channels'],
