@@ -87,7 +87,7 @@ def measure_several(split, num_fields):
 
 
 def measure_times(workdir, run, split, num_processes=5):
-  """Seconds from process start to the answer for one image, and images a second for all of a split in memory."""
+  """Seconds from process start to the answer for one image, and images per second for all of a split in memory."""
   seconds = []
   load = os.getloadavg()[0]
   with tempfile.TemporaryDirectory() as directory:

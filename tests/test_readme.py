@@ -184,7 +184,7 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
   for sentence in (
     f'is {100 * answers["accuracy"]:.2f} % as they are and {100 * answers["accuracy_prepared"]:.2f} % through the',
     f'and {100 * answers["answers_unchanged"]:.1f} % of its answers stay the same when',
-    f'{right["mix"]} are read wholly right; with a line ruled through them {right["ruled through"]}, '
+    f'{right["mix"]} are read without an error; with a line ruled through them {right["ruled through"]}, '
     f'with digits that touch {right["touching"]} (',
     f'answered {times["one_image_seconds"]:.1f} s after the command starts, '
     f'and {times["images_per_second"]:,.0f} images per second',
