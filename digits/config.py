@@ -60,12 +60,12 @@ class TrainConfig:
       which is `host` for `lax.conv` on a CPU. Results are bit-identical for one setting, not across them.
     log_every_steps: how often training loss and accuracy are recorded, besides at the end of every epoch.
     loader: `memory` for a training split that lies on the device; `grain` to read batches while training runs.
-    loader_workers: of `grain`, processes that read; 0 for threads.
-    microbatch_size: images whose gradients are computed at once and then added up; 0 for the default: 32 where
-      convolutions are computed as matrix products, which is on a CPU, and the whole batch elsewhere. It is refused for
-      a model that does something else in training, such as batch normalization.
-    mesh: `data`, over how many devices a batch is spread; 0 for the default: of several processes all devices, else one
-      for the small models, and for the CNN as many as have 32 images each; a core of a CPU is a device.
+    loader_workers: number of processes that read for `grain`; 0 for threads of this process.
+    microbatch_size: number of images whose gradients are computed at a time, before they are added up. With 0, the
+      default, it is 32 on a CPU for convolutions that are matrix products, and the whole batch otherwise. A model that
+      behaves differently in training, such as one with batch normalization, allows only 0.
+    mesh: `data`, the number of devices that share a batch; a core of a CPU is a device. With 0, the default, several
+      processes use all their devices; one process uses one device, or for convolutions as many as get 32 images each.
   """
 
   experiment: Literal['train']
@@ -108,15 +108,15 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ManySeedsConfig:
-  """What experiments of many runs share.
+  """The fields that all experiments of many runs have.
 
   Attributes:
     experiment: which experiment it is.
     num_seeds: how many seeds each recipe is trained with.
     seed: the first of them.
-    dataset: as in `TrainConfig`, for all runs; so are the next two.
-    data_dir: see there.
-    num_validation: see there.
+    dataset: as in `TrainConfig`, for all runs.
+    data_dir: as in `TrainConfig`, for all runs.
+    num_validation: as in `TrainConfig`, for all runs.
     population: how runs are trained: `vmap` for one vectorised program; `map` for one after another on each device,
       within one program; `serial` for one at a time; `auto` for `map` on a CPU, else `vmap`.
     mesh: `seeds`, over how many devices a population is spread; 0 for all there are.
@@ -199,7 +199,7 @@ class SweepConfig(ManySeedsConfig):
     method: `grid` for all combinations, `random` for `num_trials` drawn ones (Bergstra and Bengio 2012).
     num_trials: how many trials `random` draws.
     scale: scale on which `random` draws: `log` or `linear`.
-    metric: what the validation split chooses by, `loss` or `accuracy`.
+    metric: the validation score that ranks the trials, `loss` or `accuracy`.
   """
 
   recipe: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each with the exit code it ends in."""
+"""The errors that a user can cause, each with its exit code."""
 
 
 class DigitsError(Exception):
@@ -12,11 +12,11 @@ class DamagedError(DigitsError):
 
 
 class StoppedError(DigitsError):
-  """Ctrl-C or SIGTERM came, and what was to be saved is saved."""
+  """The run stopped on Ctrl-C or SIGTERM, after it had saved its work."""
 
 
 class UsageError(DigitsError):
-  """The program was called wrongly: a flag, a config field or a path that cannot be meant."""
+  """The user gave a flag, a config field or a path that cannot be used."""
 
   exit_code = 2
 

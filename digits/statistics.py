@@ -124,7 +124,7 @@ def bootstrap_difference(
     num_resamples: number of resamples.
 
   Returns:
-    The accuracy of b less that of a, and the interval's low and high ends.
+    The accuracy of b minus that of a, and the interval's low and high ends.
   """
   seeds_a, seeds_b = len(correct_a), len(correct_b)
   # Whole numbers, so that equal differences are equal.

@@ -328,7 +328,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(subprocess_env, tmp_path):
   stderr = process.communicate(timeout=30)[1]
   assert process.returncode == 1
   assert 'Stopped and saved at step' in stderr
-  assert 'run the same command to go on' in stderr
+  assert 'run the same command again to continue' in stderr
   step = int(stderr.split('saved at step ')[1].split()[0])
   assert (tmp_path / 'runs' / 'mlp' / 'checkpoints' / str(step)).exists()
 
@@ -353,7 +353,7 @@ def test_a_signal_while_python_imports_ends_in_a_sentence(subprocess_env, tmp_pa
   assert process.stdout.readline() == 'importing\n'
   process.send_signal(number)
   _, said = process.communicate(timeout=60)
-  assert (process.returncode, said) == (1, 'error: Stopped; run the same command to go on.\n')
+  assert (process.returncode, said) == (1, 'error: Stopped; run the same command again to continue.\n')
 
 
 def test_a_signal_that_a_library_makes_an_error_of_is_still_a_stop(subprocess_env, tmp_path):
@@ -371,4 +371,4 @@ def main():
 cli.run(main)
 """
   done = _run(subprocess_env, tmp_path, '-c', script)
-  assert (done.returncode, done.stderr) == (1, 'error: Stopped; run the same command to go on.\n')
+  assert (done.returncode, done.stderr) == (1, 'error: Stopped; run the same command again to continue.\n')

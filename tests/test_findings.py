@@ -97,7 +97,7 @@ def test_equal_models_share_the_first_place():
   [
     ([0.991, 0.992], '0.25 points above the published 98.90 % in accuracy, where 2 of 2 seeds lie above it'),
     ([0.988, 0.9885], '0.07 points below the published 98.90 % in accuracy, where 0 of 2 seeds lie above it'),
-    ([0.988, 0.990], 'as much as the published 98.90 % in accuracy, where 1 of 2 seeds lies above it'),
+    ([0.988, 0.990], 'equal to the published 98.90 % in accuracy, where 1 of 2 seeds lies above it'),
   ],
 )
 def test_against_the_published_accuracy(per_seed, said):

@@ -80,7 +80,7 @@ def test_a_diverging_member_leaves_the_others_alone(tiny_config, dataset, tmp_pa
 
 def test_ctrl_c_ends_in_a_sentence(tiny_config, dataset, monkeypatch):
   monkeypatch.setattr(progress.Progress, 'update', lambda *args: os.kill(os.getpid(), signal.SIGINT))
-  with pytest.raises(errors.DigitsError, match='run the same command to go on'):
+  with pytest.raises(errors.DigitsError, match='run the same command again to continue'):
     population.train_population([tiny_config('softmax')], dataset)
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 class ArgumentParser(argparse.ArgumentParser):
-  """An `argparse.ArgumentParser` whose errors are one sentence, and that refuses an option given twice."""
+  """An `argparse.ArgumentParser` whose errors are one sentence, and which refuses an option that is given twice."""
 
   def parse_known_args(  # type: ignore[override]  # Without argparse's overloads.
     self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -48,7 +48,7 @@ def make_parser(command: str, description: str | None, *, workdir: str, required
   Args:
     command: its name.
     description: what `--help` says first.
-    workdir: what the help says of `--workdir`.
+    workdir: the help text of `--workdir`.
     required: whether `--workdir` must be given.
   """
   parser = ArgumentParser(
@@ -71,17 +71,17 @@ def make_parser(command: str, description: str | None, *, workdir: str, required
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-  """Adds the images that a command is given."""
+  """Adds the positional argument for image files."""
   parser.add_argument(
     'images', nargs='+', metavar='IMAGE', help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input'
   )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs a command and exits: 0 done, 1 failed, 2 called wrongly.
+  """Runs a command, then exits with 0 if it succeeded, 1 if it failed, and 2 if it was called incorrectly.
 
   Args:
-    argv: the command and its arguments; None for those of the process.
+    argv: the command and its arguments; None takes them from the process.
   """
   run(lambda: _dispatch(sys.argv[1:] if argv is None else argv))
 
@@ -134,7 +134,7 @@ def _import(source: str) -> None:
 
 
 def run(function: Callable[[], None]) -> None:
-  """Calls a function; exits with one sentence where it raises what a user can cause."""
+  """Calls a function; if it fails in a way that a user can cause, prints one sentence and exits."""
   logger = logging.getLogger('digits')
   handler = logging.StreamHandler()
   handler.setFormatter(logging.Formatter('%(message)s'))
@@ -163,15 +163,18 @@ def run(function: Callable[[], None]) -> None:
 
 
 def _describe(error: BaseException) -> tuple[str, int] | None:
-  """The sentence and the exit code for what ended a command; None for what should not happen."""
+  """The message and the exit code for the error that ended a command; None if the error is a bug."""
   if isinstance(error, errors.DigitsError):
     return str(error), error.exit_code
   if isinstance(error, KeyboardInterrupt):
-    return 'Stopped; run the same command to go on.', 1
+    return 'Stopped; run the same command again to continue.', 1
   if isinstance(error, OSError):
     return f'{error.filename or "A file"} could not be read or written: {error.strerror or error}.', 1
   if _is_out_of_memory(error):
-    return f'Memory ran out ({errors.first_line(error)}): do less at once, as with a smaller --config.batch_size.', 1
+    return (
+      f'Memory ran out ({errors.first_line(error)}): use less at once, as with a smaller --config.batch_size.',
+      1,
+    )
   return None
 
 

@@ -14,7 +14,7 @@ from digits.commands import cli
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
-  parser = cli.make_parser('evaluate', __doc__, workdir='of a training run')
+  parser = cli.make_parser('evaluate', __doc__, workdir='directory of a training run')
   parser.add_argument('--split', choices=('train', 'valid', 'test'), default='test', help='default: test')
   return parser.parse_args(argv)
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
   if not len(split.label):
     raise errors.UsageError(f'--split={args.split} is empty: the run had config.num_validation=0.')
   if not run.finished:
-    print(f'The run is not finished; these are the best parameters so far, of step {run.step}.', file=sys.stderr)
+    print(f'The run is not finished; these are the best parameters so far, from step {run.step}.', file=sys.stderr)
   scores = evaluate.evaluate_split(run.variables, split, model=run.model, batch_size=run.config.eval_batch_size)
   if args.json:
     print(json.dumps({'model': run.config.model, 'step': run.step, 'split': args.split} | scores))

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
   from digits.train.runs import Run
 
 _FORMATS = ('safetensors', 'stablehlo', 'onnx', 'html')
-# Rounding explains less. Logits are of the order of 10, and the sums have up to 800 terms.
+# Rounding stays below this. Logits are around 10, and the sums have up to 800 terms.
 _LARGEST_DIFFERENCE = 1e-3
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
-  parser = cli.make_parser('export', __doc__, workdir='of a run; for html, of a comparison too: all its models answer')
+  parser = cli.make_parser('export', __doc__, workdir='directory of a run; for html also of a comparison')
   parser.add_argument('--format', required=True, choices=_FORMATS, help='html is a page to draw on')
   parser.add_argument('--output', required=True, metavar='FILE', type=pathlib.Path, help='the file to write')
   args = parser.parse_args(argv)

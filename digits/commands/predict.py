@@ -22,7 +22,9 @@ from digits.commands import cli
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
-  parser = cli.make_parser('predict', __doc__, workdir='of a run, or of a comparison: then all its models answer')
+  parser = cli.make_parser(
+    'predict', __doc__, workdir='directory of a run, or of a comparison, whose models all answer'
+  )
   cli.add_images(parser)
   parser.add_argument(
     '--preview', metavar='DIR', type=pathlib.Path, help='write the 28x28 pictures that the model saw there'

@@ -21,7 +21,7 @@ from digits.commands import cli
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
-  parser = cli.make_parser('read', __doc__, workdir='of a run, or of a comparison: then its best model answers')
+  parser = cli.make_parser('read', __doc__, workdir='directory of a run, or of a comparison, whose best model answers')
   cli.add_images(parser)
   parser.add_argument(
     '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; for one image'

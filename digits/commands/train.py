@@ -1,4 +1,4 @@
-"""Runs the experiment of a config file, or goes on with it.
+"""Runs the experiment that a config file describes, or continues it.
 
 Example: digits train --config=cnn --config.epochs=3
 """

@@ -45,7 +45,7 @@ def load_dataset(
     data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
   except RuntimeError as error:
     raise errors.UsageError(
-      f'config.data_dir={data_dir!r} is in the home directory of a user that is not there.'
+      f'config.data_dir={data_dir!r} is in the home directory of a user who does not exist: correct it.'
     ) from error
   # The cache of mnist is beside what our own builder prepares, away from what TFDS's builder of that name may have.
   directory = data_dir / ('digits_mnist' if name == 'mnist' else name)
@@ -102,7 +102,7 @@ def _read_cache(path: pathlib.Path) -> dict[str, arrays.Split] | None:
       arrays.check_splits(splits)
       return splits
     except Exception as error:  # What NumPy and zipfile raise depends on which byte is damaged.
-      _logger.warning('The data cache %s is damaged (%s); it is made again.', path, str(error) or type(error).__name__)
+      _logger.warning('The data cache %s is damaged (%s); writing it again.', path, str(error) or type(error).__name__)
       return None
 
 

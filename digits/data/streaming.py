@@ -58,7 +58,7 @@ class BatchIterator:
     num_epochs: number of epochs of the run.
     part: the rows of each batch that this process reads.
     num_workers: number of processes to read with; 0 for threads of this one.
-    state: what `state` of the interrupted iterator returned, to go on after it; or None.
+    state: what `state` of the interrupted iterator returned, to continue after it; or None.
   """
 
   def __init__(

@@ -52,7 +52,7 @@ def flatten(variables: Variables) -> dict[str, np.ndarray]:
 
 
 def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
-  """What a model says of its layers; a UsageError, which says what works without, if it says nothing."""
+  """What a model says about its layers; raises a UsageError, which names the formats that work, if it says nothing."""
   layers = layers_lib.layers_of(model)
   if layers is None:
     raise errors.UsageError(

@@ -1,4 +1,4 @@
-"""The activations that a config can name, each written once for JAX and once for whoever runs a model without it."""
+"""The activations that a config can name, each written once for JAX and once for people who run a model without it."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""What a model may say of its layers, for code that must know them: exported graphs, pages, pictures.
+"""What a model may say about its layers, for code that must know them: exported graphs, pages, pictures.
 
 A model that wants to be drawn, explained or written as ONNX has a method `layers() -> list[Layer]`, which lists what
 happens to the image in order. A model without that method does all the rest. The arrays of a layer are those of
@@ -42,6 +42,6 @@ Layer = Convolution | MaxPool | Dense | Nonlinearity
 
 
 def layers_of(model: nn.Module) -> list[Layer] | None:
-  """What a model says of its layers; None if it says nothing."""
+  """What a model says about its layers; None if it says nothing."""
   describe: Any = getattr(model, 'layers', None)
   return describe() if callable(describe) else None

@@ -1,4 +1,4 @@
-"""The models that a config can name, and what the rest of the code may ask of any model."""
+"""The models that a config can name, and what the rest of the code may ask any model."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -111,7 +111,7 @@ def make_model(name: str, architecture: Mapping[str, Any], *, num_classes: int, 
 
 
 def takes_train(model: nn.Module) -> bool:
-  """Whether a model does something else in training, such as dropout: whether it has the argument `train`."""
+  """Whether a model behaves differently in training, as with dropout: whether it has the argument `train`."""
   return 'train' in inspect.signature(type(model).__call__).parameters
 
 

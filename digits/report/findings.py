@@ -103,7 +103,7 @@ def against_published(name: str, test: Mapping[str, Spread], published: Mapping[
     return f'{measured}; there is no published result to set beside it.'
   gap = _as_shown(accuracy['mean']) - published['accuracy']
   if round(abs(gap), 4) == 0:
-    verdict = f'as much as the published {percent(published["accuracy"])}'
+    verdict = f'equal to the published {percent(published["accuracy"])}'
   else:
     verdict = f'{points(gap)} {"above" if gap > 0 else "below"} the published {percent(published["accuracy"])}'
   exceed = sum(value > published['accuracy'] for value in accuracy['per_seed'])
@@ -136,7 +136,7 @@ def pair_difference(pair: Scores) -> str:
   why = 'the interval contains 0' if low <= 0 <= high else 'the exact test does not reject equality'
   return (
     f'Whether {first} and {second} differ is not established: {why} '
-    f'({second} less {first} {_signed(difference)} points, {numbers}).'
+    f'({second} minus {first} {_signed(difference)} points, {numbers}).'
   )
 
 

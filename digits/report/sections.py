@@ -82,8 +82,9 @@ def _learning(comparison: Comparison, looks: figures.Looks) -> Section:
     if limits is not None:
       panels.append([draw(name, train, valid, limits, looks[name]) for name, (train, valid) in curves.items()])
   explained = (
-    'Dotted, training, measured while it goes on, over the steps since the last record; solid, validation at the end '
-    'of every epoch. Lines are means over seeds, and bands reach from the lowest seed to the highest. '
+    'Dotted lines show training, measured as it happens over the steps since the last record; solid lines show '
+    'validation at the end of every epoch. Lines are means over seeds, and bands reach from the lowest seed to the '
+    'highest. '
   )
   captions = [
     f'Loss against epochs, on a logarithmic axis that all models share. {explained}',

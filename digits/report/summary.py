@@ -64,7 +64,7 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
         temperature, and of test_loss_after, None without a validation split to fit it on; without_disputed, examples
         and the spread of accuracy, None if the test split is not MNIST's; area_under_risk_coverage, a spread; and
         per_class_accuracy, one spread per class.
-      pairs: for each pair of models a and b: difference, the accuracy of b less that of a, with its interval_95;
+      pairs: for each pair of models a and b: difference, the accuracy of b minus that of a, with its interval_95;
         mcnemar_p_per_seed; and mcnemar_p, which `statistics.combine_p_values` makes of them.
   """
   return {

@@ -1,4 +1,4 @@
-"""What JAX computes on."""
+"""The devices that JAX computes on: checks, meshes, and arrays spread over them."""
 
 from collections.abc import Callable, Sequence
 import contextlib
@@ -43,7 +43,7 @@ def compiler_options() -> dict[str, Any] | None:
 
 
 def device_name() -> str:
-  """What the run computes on: `cpu`, or the accelerator's name."""
+  """The name of the device that a run computes on: `cpu`, or the accelerator's."""
   device = jax.devices()[0]
   return 'cpu' if device.platform == 'cpu' else device.device_kind
 

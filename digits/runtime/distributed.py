@@ -26,9 +26,9 @@ _DONE, _FAILED = b'.', b'!'
 def session(
   coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> Iterator[bool]:
-  """Joins the other processes for what is done inside; does nothing where there are none.
+  """Joins the other processes while the context lasts; does nothing if there are none.
 
-  To be entered before JAX starts. A process that loses another one ends at once, with exit code 1.
+  It must be entered before JAX starts. A process that loses another one ends at once, with exit code 1.
 
   Yields:
     Whether it joined any.
@@ -40,7 +40,7 @@ def session(
 
   Raises:
     UsageError: some of the three are given and some are not, or they do not make sense.
-    DigitsError: the others did not come in time.
+    DigitsError: the others did not join in time.
   """
   if not _join(coordinator, num_processes, process_id):
     yield False
@@ -88,13 +88,13 @@ def is_main() -> bool:
 
 
 def wait_for_all(name: str) -> None:
-  """Waits until every process is at the place in the program that is called `name`."""
+  """Waits until every process has reached the point called `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def agree(steps_per_look: int, stop: bool) -> tuple[int, bool]:
-  """What all processes do next: the shortest of their paces, and stop if one of them is to."""
+  """Agrees on what all processes do next: the fewest steps that one proposes, and a stop if one asks for it."""
   if jax.process_count() == 1:
     return steps_per_look, stop
   wishes = multihost_utils.process_allgather(np.array([steps_per_look, stop], np.int32))
@@ -196,7 +196,7 @@ def _watch(peer, peers, failing):
     if failing.wait(grace):
       return
     _say(_FAILED, [peer])
-  _end('Another process has ended: see why there, and start all of them again to go on.')
+  _end('Another process has ended: find the reason in its output, then start all of them again to continue.')
 
 
 def _say(word, peers):

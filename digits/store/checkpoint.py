@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 
 
 def list_steps(directory: str | pathlib.Path) -> list[int]:
-  """The steps of a directory that look complete, ascending; that they are whole is for `load` to say."""
+  """The steps of a directory that look complete, ascending; `load` checks whether they are whole."""
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     return []
@@ -94,9 +94,9 @@ class Checkpoints(contextlib.AbstractContextManager):
   Args:
     directory: where they are.
     needs: a function of a step's record that gives another step that it needs, such as the best so far, or None.
-    newest: the `Checkpoint` that the run goes on from, if any.
-    lasts: a function of a step that says whether it is one that every run saves. The others, of runs that were
-      interrupted, give way as soon as the next is saved.
+    newest: the `Checkpoint` that the run continues from, if any.
+    lasts: whether a step is one that every run saves. The others come from interruptions and are deleted as soon as
+      the next one is saved.
   """
 
   def __init__(
@@ -116,7 +116,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     )
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-    """Orbax asks here which steps to keep."""
+    """Tells Orbax which steps to keep."""
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
     before = [step for step in steps[:-1] if self._lasts(step)] or steps[:-1]
@@ -154,7 +154,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     except (OSError, RuntimeError, ValueError) as error:  # A full disk is any of these, by who sees it first.
       raise errors.DigitsError(
         f'The checkpoint of step {step} could not be written to {self.directory} ({errors.first_line(error)}): '
-        'make room or choose another --workdir, and run the same command to go on from the last one.'
+        'make room or choose another --workdir, and run the same command again to continue from the last one.'
       ) from error
 
   def __exit__(self, *exc_info: object) -> None:

@@ -35,11 +35,11 @@ def finished_results(config: Config, workdir: pathlib.Path) -> dict[str, Any] | 
     saved = read_config(workdir)
     results = results_lib.read_results(workdir)
   except errors.DamagedError as error:
-    _logger.warning('%s It is made again.', error)
+    _logger.warning('%s Writing it again.', error)
     return None
   if saved is None:
     if results is not None:
-      _logger.warning('%s is missing. It is made again.', workdir / 'config.json')
+      _logger.warning('%s is missing. Writing it again.', workdir / 'config.json')
     return None
   refuse_other_config(config, saved, workdir)
   return results

@@ -133,9 +133,9 @@ def make_mesh(model: nn.Module, batch_size: int, requested: int = 0) -> Mesh:
 
 
 class _Training:
-  """What training in memory and from a stream share: the carry, and how a step is compiled.
+  """The parts that training in memory and from a stream share: the carry, and how a step is compiled.
 
-  A model that does something else in training, such as normalizing by the batch, sees the whole batch: XLA then spreads
+  A model that behaves differently in training, such as normalizing by the batch, sees the whole batch: XLA then spreads
   the step over the devices of the mesh as if they were one. For any other model each device computes the gradients of
   its own images, which costs one all-reduce and nothing else.
 
@@ -223,7 +223,7 @@ class Streaming(_Training):
     carry: a carry on the mesh, which is used up.
     mesh: as from `make_mesh`.
     recipe: the run's recipe.
-    loader_state: of the checkpoint to go on from, or None.
+    loader_state: the loader state in the checkpoint to continue from, or None.
   """
 
   def __init__(

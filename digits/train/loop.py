@@ -31,7 +31,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 @runtime_checkable
 class Training(Protocol):
-  """What `drive` drives: a run in memory, a streaming run, or a population."""
+  """Anything that `drive` can train: a run in memory, a streaming run, or a population."""
 
   def advance(self, start: int, stop: int) -> None:
     """Trains from step `start` to step `stop`, both of one epoch."""
@@ -49,7 +49,7 @@ class Look(NamedTuple):
     metrics: loss and accuracy of the steps since the last record.
     is_record: whether this step is to be recorded.
     ends_epoch: whether it is the last of its epoch.
-    stop: whether Ctrl-C or SIGTERM came, to any process.
+    stop: whether any process has received Ctrl-C or SIGTERM.
   """
 
   step: int
@@ -68,15 +68,15 @@ def drive(
   progress: Progress,
   stop_requested: threading.Event,
 ) -> Iterator[Look]:
-  """Trains to the end, and yields at each look; where it is a record, its consumer starts a new window.
+  """Trains to the end, and yields at each look; at a record, the consumer resets the window of metrics.
 
   Args:
     training: what trains.
     config: the config of the run, or of the first member of a population.
     step: number of updates that are finished already.
     steps_per_epoch: number of updates per epoch.
-    progress: what shows where the run is.
-    stop_requested: set when a signal came.
+    progress: shows how far the run is.
+    stop_requested: set when a signal arrives.
   """
   steps_per_look = 1
   for epoch in range(step // steps_per_epoch, config.epochs):
@@ -100,7 +100,7 @@ def pace(steps_per_look: int, steps_done: int, seconds: float) -> int:
 
 
 def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
-  """Trains one model, or goes on with an unfinished run, in a workdir that is this process's own.
+  """Trains one model, or continues an unfinished run, in a workdir that this process has claimed.
 
   Args:
     config: the run's config.
@@ -184,7 +184,9 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
         record = make_record(config, writer.history, watch.seconds(), training.loader_state())
         checkpoints.save(step, training.carry, record)
       if look.stop and step < num_steps:
-        raise errors.StoppedError(f'Stopped and saved at step {step} in {workdir}: run the same command to go on.')
+        raise errors.StoppedError(
+          f'Stopped and saved at step {step} in {workdir}: run the same command again to continue.'
+        )
 
   chosen = records.best_step(writer.history) or step
   variables = training.carry.state.variables
@@ -240,7 +242,7 @@ def make_record(
 
 
 def needed_step(record: dict[str, Any]) -> int | None:
-  """The other checkpoint without which this one is of no use: that of the best step so far."""
+  """The step of the other checkpoint that this one needs: the best step so far."""
   return records.best_step(record['history'])
 
 
@@ -251,7 +253,7 @@ def load_history(config: TrainConfig, workdir: pathlib.Path) -> list[records.Rec
 
 
 def carry_template(config: TrainConfig) -> compiled.Carry:
-  """The form of what a run's checkpoints hold, of `jax.ShapeDtypeStruct`."""
+  """The structure of a run's checkpoints, with a `jax.ShapeDtypeStruct` for each array."""
   return jax.eval_shape(lambda: compiled.init_carry(make_recipe(config, num_steps=1)))
 
 

@@ -173,7 +173,7 @@ def train_population(
 
   Raises:
     UsageError: the configs differ in another field.
-    StoppedError: Ctrl-C or SIGTERM came.
+    StoppedError: Ctrl-C or SIGTERM arrived.
   """
   _refuse_other_differences(configs)
   config, count = configs[0], len(configs)
@@ -209,7 +209,7 @@ def train_population(
     record_probe(0, 0)
     for look in loop.drive(training, config, 0, steps_per_epoch, progress, stop_requested):
       if look.stop:
-        raise errors.StoppedError('Stopped; run the same command to go on with what is not finished.')
+        raise errors.StoppedError('Stopped; run the same command again to continue with what is not finished.')
       if look.is_record:
         windows = training.unstack(training.carry.window)
         for history, schedule, window in zip(histories, schedules, windows, strict=True):

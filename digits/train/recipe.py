@@ -63,7 +63,7 @@ def make_recipe(
     hyper: hyper-parameters that are arrays; None for those of the config.
 
   Raises:
-    UsageError: a field names something that is not there, or that does not fit.
+    UsageError: a field names something that does not exist, or that does not fit.
   """
   loss = metrics.cross_entropy
   if config.label_smoothing:
@@ -97,8 +97,8 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
   recipe = make_recipe(config, num_steps=2)
   if config.microbatch_size and takes_train(recipe.model):
     raise errors.UsageError(
-      f'config.microbatch_size={config.microbatch_size} is not possible: the model {config.model} does something else '
-      'in training, such as batch normalization, and needs the whole batch at once; set it to 0.'
+      f'config.microbatch_size={config.microbatch_size} is not possible: the model {config.model} behaves '
+      'differently in training, as with batch normalization, and needs the whole batch at once; set it to 0.'
     )
   size = 32
   batch = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.BATCH.items()}

@@ -62,7 +62,7 @@ def init_state(
   """Draws the initial parameters.
 
   Args:
-    rng: key, spent here.
+    rng: key of the initial values.
     model: an unbound module from images to logits.
     optimizer: the optimizer.
     image_shape: height, width and channels of one image.
