@@ -1,4 +1,4 @@
-"""Sigmoid, tanh and ReLU in these models: curves, gradients by layer, zeros, and a verdict on what is said of them.
+"""Sigmoid, tanh and ReLU in these models: curves, gradients by layer, zeros, and a verdict on common claims.
 
 python launch.py --config=configs/activations.py
 

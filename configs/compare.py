@@ -1,4 +1,4 @@
-"""The three models over several seeds, with results.json and a page that says what the differences are worth.
+"""The three models over several seeds, with results.json and a page that tests the differences.
 
 python launch.py --config=configs/compare.py
 

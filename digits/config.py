@@ -111,9 +111,9 @@ class ManySeedsConfig:
   """The fields that all experiments of many runs have.
 
   Attributes:
-    experiment: which experiment it is.
+    experiment: name of the experiment.
     num_seeds: how many seeds each recipe is trained with.
-    seed: the first of them.
+    seed: the first seed.
     dataset: as in `TrainConfig`, for all runs.
     data_dir: as in `TrainConfig`, for all runs.
     num_validation: as in `TrainConfig`, for all runs.

@@ -118,7 +118,7 @@ def bootstrap_difference(
 
   Args:
     correct_a: which answers of one model are correct.
-    correct_b: which of the other are, on the same examples; the seeds need not be the same.
+    correct_b: which answers of the other model are correct, on the same examples; its seeds may differ.
     seed: seed of the resampling.
     confidence: confidence of the interval.
     num_resamples: number of resamples.
@@ -247,7 +247,7 @@ def coverage_at_risk(risk: Float[np.ndarray, ' examples'], limit: float) -> floa
   """The largest share of examples that can be answered with an error rate of at most `limit`.
 
   Args:
-    risk: as from `risk_coverage`.
+    risk: the result of `risk_coverage`.
     limit: the highest error rate allowed.
 
   Returns:

@@ -34,7 +34,7 @@ def take_batch(split: Split, indices: Int[Array | np.ndarray, ' batch']) -> dict
 
   Args:
     split: the split, on the device.
-    indices: which examples, -1 for padding.
+    indices: indices of the examples; -1 for padding.
 
   Returns:
     dict of image uint8[B, 28, 28, 1], label int32[B] and mask float32[B], 1 for a real row, 0 for padding.

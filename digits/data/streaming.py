@@ -53,7 +53,7 @@ class BatchIterator:
   """Iterates over the batches of a run, read ahead in threads or in worker processes.
 
   Args:
-    records: as from `open_records`.
+    records: the records from `open_records`.
     make_order: a function of the epoch that gives its batches, as `shuffled_order` does.
     num_epochs: number of epochs of the run.
     part: the rows of each batch that this process reads.

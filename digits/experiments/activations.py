@@ -1,4 +1,4 @@
-"""The activation study: what is said of sigmoid, tanh and ReLU, measured on these models and not repeated."""
+"""The activation study: common claims about sigmoid, tanh and ReLU, tested by measurement."""
 
 from collections.abc import Mapping
 import pathlib
@@ -36,7 +36,7 @@ def check(config: ActivationsConfig, dataset: arrays.Dataset) -> None:
     if not any(isinstance(one, layers_lib.Nonlinearity) for one in layers_lib.layers_of(first.make_model()) or ()):
       raise errors.UsageError(
         f'config.recipes.{name} cannot be studied, because the model {first.model} has no method layers() that names '
-        'its activations: add one, see digits.models.layers, or remove the recipe.'
+        'its activations: add one (see digits.models.layers), or remove the recipe.'
       )
 
 
@@ -85,7 +85,7 @@ def make_probe(model: nn.Module) -> population.Probe:
 
 
 def summarize(config: ActivationsConfig, workdir: pathlib.Path) -> dict[str, Any]:
-  """What the finished runs say.
+  """Summarizes the finished runs.
 
   Returns:
     dict of experiment, num_seeds, recipes and findings. A recipe has its activation; the model's name; by the name of
@@ -120,7 +120,7 @@ def summarize(config: ActivationsConfig, workdir: pathlib.Path) -> dict[str, Any
 
 
 def find(recipes: Mapping[str, Recipe]) -> list[dict[str, Any]]:
-  """Tests what is usually said, model by model.
+  """Tests common claims about activations, model by model.
 
   A claim about two activations is `supported` if it holds between every seed of the one and every seed of the other,
   `contradicted` if its opposite does, and `undecided` otherwise.

@@ -1,4 +1,4 @@
-"""The comparison: trains every recipe with every seed, and says what the differences between the models are worth."""
+"""The comparison: trains every recipe with every seed, and tests whether the models really differ."""
 
 from collections.abc import Callable
 import functools
@@ -35,7 +35,7 @@ def check(config: CompareConfig, dataset: arrays.Dataset) -> None:
 
 
 def work(config: CompareConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
-  """Trains what is not yet trained, then writes report.html.
+  """Trains the runs that are missing, then writes report.html.
 
   A run that is finished is never repeated: each is an ordinary workdir, `WORKDIR/RECIPE/seed-N`.
   """
@@ -49,7 +49,7 @@ def work(config: CompareConfig, workdir: pathlib.Path, dataset: arrays.Dataset, 
 
 
 def run_directory(workdir: pathlib.Path, name: str, train_config: TrainConfig) -> pathlib.Path:
-  """The workdir of one run of an experiment of many."""
+  """The workdir of one run of an experiment that has many."""
   return workdir / name / f'seed-{train_config.seed}'
 
 

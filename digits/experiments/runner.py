@@ -31,7 +31,7 @@ class Experiment(Protocol):
 
 
 def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
-  """Runs an experiment; called again, goes on with an unfinished one, or returns the results of a finished one.
+  """Runs an experiment; called again, continues an unfinished one, or returns the results of a finished one.
 
   Args:
     config: the experiment's config.
@@ -42,7 +42,7 @@ def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
 
   Raises:
     UsageError: the workdir holds another config's experiment, or the config does not fit the dataset.
-    StoppedError: Ctrl-C or SIGTERM came; what was done is saved.
+    StoppedError: Ctrl-C or SIGTERM arrived; finished work is saved.
     DigitsError: training failed, or files cannot be read or written.
   """
   workdir, experiment = pathlib.Path(workdir), _load(config.experiment)

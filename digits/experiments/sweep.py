@@ -100,7 +100,7 @@ def _train_trials(
       done[_key(trial, seed)] = sealed_json.seal(
         {'recipe': _recipe(config), 'trial': trial, 'seed': seed, 'valid': _best_scores(member)}
       )
-    # Written anew as a whole: a list of a few hundred lines, and never a half of one.
+    # The whole file is rewritten: it has a few hundred lines, and must never end in half a line.
     with files.replace_atomically(path) as file:
       file.writelines(sealed_json.encode(run) for run in done.values())
   return done
@@ -148,12 +148,12 @@ def summarize(config: SweepConfig, trials: list[dict[str, float]], runs: dict[st
   """Ranks the trials by the mean of the metric over their seeds; a trial with a diverged seed comes last.
 
   Args:
-    config: `SweepConfig`.
-    trials: as from `make_trials`.
-    runs: dict of every trial's and seed's record.
+    config: the sweep.
+    trials: the trials from `make_trials`.
+    runs: the record of every trial and seed, by `_key`.
 
   Returns:
-    dict of experiment, metric, num_seeds, trials (best first) and command, the best recipe as one runs it.
+    dict of experiment, metric, num_seeds, trials (best first) and command, which trains the best recipe.
 
   Raises:
     DigitsError: every trial diverged.

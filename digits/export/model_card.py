@@ -117,10 +117,10 @@ def make_card(
 
   Args:
     runs: the runs in the file.
-    kind: its format.
-    file: its name.
+    kind: format of the file.
+    file: name of the file.
     content: the file itself.
-    results: for each run the content of its results.json, or None if it is not finished.
+    results: the content of results.json for each run, or None if it is not finished.
     difference: the largest difference of a logit from JAX on the test split; None if it was not measured.
   """
   lines = [f'# {file}', '']

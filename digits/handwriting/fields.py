@@ -1,7 +1,7 @@
-"""Reading whole fields, such as a ZIP code or an amount: finds the digits, orders them, and recognises all at once.
+"""Reading whole fields, such as a ZIP code or an amount: finds the digits, orders them, and recognizes all at once.
 
-Broken digits are joined; what is too wide for one digit is cut where the model likes the parts best (over-segmentation
-and dynamic programming, as in LeCun et al. 1998, section V).
+Broken digits are joined; what is too wide for one digit is cut where the model is surest of its parts
+(over-segmentation and dynamic programming, as in LeCun et al. 1998, section V).
 """
 
 import itertools
@@ -36,7 +36,7 @@ class Digit(NamedTuple):
 
   Attributes:
     value: 0 to 9.
-    probability: of that value, given that this is a digit.
+    probability: probability of that value, given that this is a digit.
     box: (left, top, right, bottom), pixels of the image; right and bottom are outside.
   """
 
@@ -54,9 +54,9 @@ def read_digits(
   each other so that no straight cut parts them, and anything but digits: a letter or a sign is read as a digit.
 
   Args:
-    image: grey.
-    run: from `load_run`.
-    temperature: from `predict.load_temperature`.
+    image: the field, grey.
+    run: a run from `load_run`.
+    temperature: the temperature from `predict.load_temperature`.
   """
   factor = math.ceil(_LEAST_SIDE / min(image.shape))
   lines = pieces.find_lines(prepare.extract_ink(_enlarge(image, factor)[None])[0])

@@ -66,7 +66,7 @@ def predict(images: Images, run: runs.Run, temperature: float | None = None) -> 
   Args:
     images: paths of image files and arrays, uint8[H, W], [H, W, 1] or RGB [H, W, 3], in any mixture; or one array,
       uint8[N, H, W] or [N, H, W, 1].
-    run: from `load_run`.
+    run: a run from `load_run`.
     temperature: what the logits are divided by; None for the one that calibrates the run on its validation split, 1 for
       the model's own probabilities.
 
@@ -99,7 +99,7 @@ def compute_probabilities(
   pictures: Pictures, run: runs.Run, temperature: float = 1.0
 ) -> Float32[np.ndarray, 'n classes']:
   """Probabilities for images that are as MNIST's already; NaN where there is no ink."""
-  # In NumPy, because JAX compiles anew for each number of images.
+  # In NumPy, because JAX would compile again for each number of images.
   logits = apply_batched(run, pictures) / np.float32(temperature)
   powers = np.exp(logits - logits.max(1, keepdims=True))
   probability = powers / powers.sum(1, keepdims=True)

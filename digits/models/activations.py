@@ -11,9 +11,9 @@ class Activation(NamedTuple):
   """An elementwise function.
 
   Attributes:
-    function: as JAX computes it.
+    function: the JAX function.
     is_increasing: whether it never falls. Such a function commutes with a max-pool.
-    numpy: the same as a NumPy expression of `x`, for people who load the parameters only.
+    numpy: the same function as a NumPy expression of `x`, for people who load only the parameters.
   """
 
   function: Callable[[jax.Array], jax.Array]

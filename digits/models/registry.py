@@ -27,7 +27,7 @@ class Published(NamedTuple):
 
 
 class About(NamedTuple):
-  """What people are told about a model.
+  """The description of a model for people.
 
   Attributes:
     title: a few words, such as `softmax regression`.
@@ -51,7 +51,7 @@ def register_model(
   fields are `config.architecture`.
 
   Args:
-    name: as `config.model` gives it.
+    name: the value of `config.model`.
     title: a few words for pages and model cards; the name where there are none.
     published: a published result to compare it with.
 
@@ -68,7 +68,7 @@ def register_model(
 
 
 def about(name: str) -> About:
-  """What people are told about the model of that name, whether it is registered or not."""
+  """The description of the model of that name, whether it is registered or not."""
   return _ABOUT.get(name, About(name))
 
 
@@ -91,10 +91,10 @@ def make_model(name: str, architecture: Mapping[str, Any], *, num_classes: int, 
   """Makes an unbound module.
 
   Args:
-    name: of a registered model.
-    architecture: its fields.
-    num_classes: of the data.
-    dtype: of the computation.
+    name: name of a registered model.
+    architecture: the values of its fields.
+    num_classes: number of classes in the data.
+    dtype: dtype of the computation.
 
   Raises:
     UsageError: the model computes in float32 only and another dtype is asked for, or it refuses its fields.

@@ -280,8 +280,8 @@ class HardImage(NamedTuple):
     number: its place in the test split, from 0.
     image: its pixels.
     label: its digit.
-    disputed: whether people dispute the label.
-    answers: for each model the digit and its probability.
+    disputed: whether human raters dispute the label.
+    answers: the digit and its probability for each model.
   """
 
   number: int

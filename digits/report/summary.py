@@ -23,8 +23,8 @@ class ModelRuns(NamedTuple):
     config: the config of the first seed.
     num_parameters: number of parameters of one network.
     published: accuracy, a fraction, and loss, nats, on the test split; None if nothing is published.
-    histories: for each seed the records of metrics.jsonl.
-    seconds: for each seed the seconds by phase, as in a run's results.json.
+    histories: the records of metrics.jsonl for each seed.
+    seconds: the seconds by phase for each seed, as in a run's results.json.
     seeds: the seeds.
     valid_logits: the logits of the validation split, which may be empty.
     test_logits: the logits of the test split.

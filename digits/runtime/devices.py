@@ -112,9 +112,9 @@ def jit_over_data(
   places, so that XLA would gather the batch.
 
   Args:
-    function: of arrays; sums over `data_axis` what it returns.
-    mesh: as from `make_data_mesh`; None for the device that the arguments are on.
-    in_specs: for each argument `WHOLE` or `by_data`.
+    function: a function of arrays that returns sums over `data_axis`.
+    mesh: a mesh from `make_data_mesh`; None for the device that the arguments are on.
+    in_specs: `WHOLE` or `by_data(...)` for each argument.
     donate: whether the result may take the place of the first argument.
     is_mapped: whether each device computes on its part alone; if not, XLA spreads the function over the mesh by the
       shardings of its arguments, as if all devices were one.

@@ -35,8 +35,8 @@ def session(
 
   Args:
     coordinator: HOST:PORT of process 0; None to look for SLURM, Open MPI or a TPU pod in the environment.
-    num_processes: how many there are.
-    process_id: which of them this is, from 0.
+    num_processes: number of processes.
+    process_id: number of this process, from 0.
 
   Raises:
     UsageError: some of the three are given and some are not, or they do not make sense.

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever reads a half of one."""
+"""Writing files so that nobody ever reads half a file."""
 
 from collections.abc import Iterator
 import contextlib
@@ -48,7 +48,7 @@ def _umask() -> int:
 
 
 def check_room(directory: pathlib.Path, num_bytes: int) -> None:
-  """Raises OSError unless a file of that size, and half as much again, can be written to the directory.
+  """Raises OSError unless a file of 1.5 times that size can be written to the directory.
 
   For writers such as Orbax, whose threads answer a full disk with pages of tracebacks.
   """

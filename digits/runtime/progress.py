@@ -1,4 +1,4 @@
-"""What a run shows: seconds by phase, and progress on the terminal."""
+"""Seconds by phase, and progress on the terminal."""
 
 from collections.abc import Iterator, Mapping
 import contextlib

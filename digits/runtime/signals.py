@@ -9,7 +9,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[threading.Event]:
-  """Yields an event that Ctrl-C and SIGTERM set; a second one ends the process at once.
+  """Yields an event that Ctrl-C and SIGTERM set; a second signal ends the process at once.
 
   Only the main thread can catch signals; elsewhere the event is never set.
   """

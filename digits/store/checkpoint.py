@@ -53,7 +53,7 @@ def load(directory: str | pathlib.Path, step: int, template: PyTree, *, partial:
 
   Args:
     directory: the directory of checkpoints.
-    step: which one.
+    step: the step to load.
     template: a pytree of arrays or `jax.ShapeDtypeStruct`; what is saved must match it.
     partial: whether the template may leave parts out, which are then not read.
 
@@ -92,7 +92,7 @@ class Checkpoints(contextlib.AbstractContextManager):
   Two, because one that is damaged later must have one to fall back on.
 
   Args:
-    directory: where they are.
+    directory: directory of the checkpoints.
     needs: a function of a step's record that gives another step that it needs, such as the best so far, or None.
     newest: the `Checkpoint` that the run continues from, if any.
     lasts: whether a step is one that every run saves. The others come from interruptions and are deleted as soon as
@@ -169,7 +169,7 @@ def load_newest(
   Args:
     directory: the directory of checkpoints.
     template: as in `load`.
-    needs: a function of a step's record that gives another step which has to be whole for it to be of use, or None.
+    needs: a function of a step's record that gives another step without which it cannot be used, or None.
 
   Returns:
     A `Checkpoint`, or None where there is none.

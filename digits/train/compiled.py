@@ -77,7 +77,7 @@ def run_step(
     carry: the carry.
     split: the training split, on the device.
     order: the epoch's batches, from `shuffled_order`.
-    index: which of them.
+    index: number of the batch within the epoch.
     update: see `run_batch`.
   """
   return run_batch(carry, data.take_batch(split, order[index]), update=update)

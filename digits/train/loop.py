@@ -47,7 +47,7 @@ class Look(NamedTuple):
     step: number of finished updates.
     epoch: the epoch, from 0.
     metrics: loss and accuracy of the steps since the last record.
-    is_record: whether this step is to be recorded.
+    is_record: whether training is recorded at this step.
     ends_epoch: whether it is the last of its epoch.
     stop: whether any process has received Ctrl-C or SIGTERM.
   """

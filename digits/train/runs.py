@@ -50,9 +50,9 @@ class Run(NamedTuple):
 
 
 def load_run(workdir: str | pathlib.Path) -> Run:
-  """Loads the best variables of a run, and changes nothing in its workdir.
+  """Loads the best variables of a run, without changing its workdir.
 
-  It reads nothing else: neither the optimizer of the run nor its state is needed.
+  The state of the optimizer is not read.
 
   Args:
     workdir: the directory that the run was given.
