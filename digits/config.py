@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import importlib.util
+import keyword
 import os
 import pathlib
 import re
@@ -100,6 +101,8 @@ class TrainConfig:
   def __post_init__(self):
     _check_fields(self)
     models.check_architecture(self.model, self.architecture)
+    for field in ('optimizer', 'augment'):
+      schema.check(f'config.{field}.name', getattr(self, field)['name'], str)
 
   def make_model(self, num_classes: int = 10) -> nn.Module:
     """Makes the model that the config describes, unbound."""
@@ -168,7 +171,7 @@ class CompareConfig(ManySeedsConfig):
   def __post_init__(self):
     super().__post_init__()
     for name in self.recipes:
-      if not name.isidentifier() or not name.isascii() or name != name.lower():
+      if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():
         raise errors.UsageError(
           f'config.recipes.{name} is not allowed: a name is made of lower-case letters, digits and _, such as mlp_wide.'
         )

@@ -1,6 +1,6 @@
 """What configs name and people write: models, optimizers and augmentations, registered by a decorator from any file."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from digits import errors
@@ -8,7 +8,7 @@ from digits import errors
 T = TypeVar('T', bound=Callable[..., Any])
 
 
-class Registry(Mapping[str, Any]):
+class Registry(dict[str, Any]):
   """Objects by the name that a config gives them.
 
   Args:
@@ -16,8 +16,8 @@ class Registry(Mapping[str, Any]):
   """
 
   def __init__(self, kind: str):
+    super().__init__()
     self._kind = kind
-    self._entries: dict[str, Any] = {}
 
   def register(self, name: str) -> Callable[[T], T]:
     """Returns a decorator that makes a class or a function known by a name.
@@ -31,10 +31,10 @@ class Registry(Mapping[str, Any]):
     def decorate(entry: T) -> T:
       if not name.isidentifier() or name != name.lower():
         raise errors.UsageError(f'{name!r} is not a name for a {self._kind}: use lower-case letters, digits and _.')
-      taken = self._entries.get(name)
+      taken = self.get(name)
       if taken is not None and _is_ours(taken) and not _is_ours(entry):
         raise errors.UsageError(f'The {self._kind} {name!r} is part of this package: register yours by another name.')
-      self._entries[name] = entry
+      self[name] = entry
       return entry
 
     return decorate
@@ -49,21 +49,12 @@ class Registry(Mapping[str, Any]):
     Raises:
       UsageError: nothing is.
     """
-    if name not in self._entries:
+    if name not in self:
       raise errors.UsageError(
-        f'{where}={name!r} is not a registered {self._kind} (known: {", ".join(self._entries)}): correct the name, or '
+        f'{where}={name!r} is not a registered {self._kind} (known: {", ".join(self)}): correct the name, or '
         'import the module that registers it, as with --import=MODULE or in the config file.'
       )
-    return self._entries[name]
-
-  def __getitem__(self, name: str) -> Any:
-    return self._entries[name]
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._entries)
-
-  def __len__(self) -> int:
-    return len(self._entries)
+    return self[name]
 
 
 def _is_ours(entry: Any) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import math
 import types
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 from digits import errors
 
@@ -89,9 +89,9 @@ def check_arguments(where: str, function: Callable[..., Any], given: Mapping[str
 
 
 def _unwrap(hint: Any) -> tuple[Any, Any]:
-  """An annotation without its `Annotated`, and the metadata in that."""
+  """An annotation without its `Annotated`, and the bound in that."""
   if typing.get_origin(hint) is typing.Annotated:
-    return hint.__origin__, hint.__metadata__[0]
+    return hint.__origin__, next((one for one in hint.__metadata__ if isinstance(one, Range | Keys)), None)
   return hint, None
 
 
@@ -101,7 +101,8 @@ def _fits(value: Any, hint: Any) -> bool:
   if origin is typing.Literal:
     return any(type(value) is type(choice) and value == choice for choice in arguments)
   if origin in (typing.Union, types.UnionType):
-    return any(value is None if item is type(None) else _fits(value, item) for item in arguments)
+    choices = [item if bound is None else Annotated[item, bound] for item in arguments if item is not type(None)]
+    return (value is None and type(None) in arguments) or any(_fits(value, item) for item in choices)
   if origin in (tuple, Sequence):
     items = _item_hints(origin, arguments, value) if isinstance(value, tuple) else None
     return items is not None and _is_within(len(value), bound) and all(map(_fits, value, items))

@@ -142,7 +142,7 @@ def own_model(tmp_path, monkeypatch):
   for name in ('own_model', 'other_model'):
     sys.modules.pop(name, None)
   for name in ('line', 'other_line'):
-    models.MODELS._entries.pop(name, None)
+    models.MODELS.pop(name, None)
 
 
 def test_models_of_ones_own_are_imported_by_name_and_by_path(own_model, monkeypatch):
@@ -197,7 +197,7 @@ def test_a_model_of_ones_own_from_training_to_reading(own_model, subprocess_env)
       cli._dispatch(command)
     sys.modules.pop('own_model', None)
     cli._dispatch([*command, '--import=own_model'])
-    models.MODELS._entries.pop('line')
+    models.MODELS.pop('line')
 
 
 def _run(env, cwd, *command, **kwargs):

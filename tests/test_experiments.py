@@ -1,7 +1,6 @@
 """The experiments of many runs, end to end on tiny data: the comparison, the activation study, the sweep."""
 
 import json
-import shlex
 
 import conftest
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import digits
 from digits import config as config_lib
 from digits import errors, experiments
-from digits.commands import train
 from digits.experiments import activations, sweep
 from digits.report import page
 from digits.train import population, runs
@@ -150,27 +148,21 @@ def test_grid_sweep_resumes_and_never_scores_the_test_split(tiny_experiment, tmp
   losses = [trial['valid']['loss'] for trial in results['trials']]
   assert losses == sorted(losses)
   best = results['trials'][0]['values']
-  assert f'--config.learning_rate={best["learning_rate"]}' in results['command']
+  recipe = digits.load_config(tmp_path / 'best.py')
+  assert (recipe.learning_rate, recipe.batch_size) == (best['learning_rate'], best['batch_size'])
   assert (tmp_path / 'figures' / 'heat-map.png').exists()
   assert 'test' not in (tmp_path / 'trials.jsonl').read_text()
-  assert results['command'] in experiments.format_results(results, tmp_path)
+  assert f'--config={tmp_path}/best.py' in experiments.format_results(results, tmp_path)
 
 
-@pytest.mark.parametrize('model', ['mlp', 'cnn'])
-def test_the_command_of_the_best_recipe_is_that_recipe(tiny_experiment, tiny_config, model):
-  recipe = config_lib.to_dict(tiny_config(model, schedule='cosine'))
+def test_the_best_recipe_is_a_config_file_of_all_its_fields(tiny_experiment, tiny_config, tmp_path):
+  recipe = config_lib.to_dict(
+    tiny_config('cnn', schedule='cosine', optimizer={'name': 'adam', 'b1': 0.8}, momentum=0.0)
+  )
   config = tiny_experiment('sweep', recipe=recipe, search={'learning_rate': (0.3, 0.7)})
-  runs = {
-    sweep._key({'learning_rate': rate}, seed): {'valid': {'loss': rate, 'accuracy': 0.5}}
-    for rate in (0.3, 0.7)
-    for seed in config.seeds()
-  }
-  results = sweep.summarize(config, sweep.make_trials(config), runs)
-  arguments = shlex.split(results['command'])
-  assert arguments[:2] == ['python', 'launch.py']
-  args = train.parse(arguments[2:])
-  best = config_lib.from_dict(train.read_config(args.config, args.overrides))
-  assert best == config.make_train_config('recipe', recipe, learning_rate=0.3, seed=best.seed)
+  sweep._write_best(config, {'learning_rate': 0.7}, tmp_path)
+  best = digits.load_config(tmp_path / 'best.py')
+  assert best == config.make_train_config('recipe', recipe, learning_rate=0.7)
 
 
 def test_random_trials_are_within_bounds_and_repeatable(tiny_experiment):

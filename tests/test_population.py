@@ -10,7 +10,7 @@ import pytest
 import digits
 from digits import data, errors
 from digits.runtime import progress
-from digits.train import population, runs
+from digits.train import loop, population, runs
 
 
 @pytest.fixture
@@ -87,3 +87,22 @@ def test_ctrl_c_ends_in_a_sentence(tiny_config, dataset, monkeypatch):
 def test_more_devices_than_there_are(tiny_config, dataset):
   with pytest.raises(errors.UsageError, match='config.mesh.seeds=100 is more than the'):
     population.train_population([tiny_config('softmax')], dataset, num_devices=100)
+
+
+def test_a_member_whose_validation_diverges_is_named(tiny_config, dataset, tmp_path, monkeypatch):
+  step = loop.drive
+
+  def poison(training, *args):
+    for look in step(training, *args):
+      if look.ends_epoch:
+        state = training.carry.state
+        training.carry = training.carry.replace(
+          state=state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+        )
+      yield look
+
+  monkeypatch.setattr(loop, 'drive', poison)
+  (member,) = population.train_population([tiny_config('softmax', epochs=1)], dataset)
+  with pytest.raises(errors.DigitsError, match='validation loss was not finite after step 8: .* The seed was 0'):
+    population.write_member(member, tmp_path / 'run', dataset)
+  assert not (tmp_path / 'run').exists()

@@ -31,6 +31,9 @@ from digits import errors, registry, schema
     ),
     (tuple, [(1, 'a', True)], [(None,)], 'a tuple'),
     (int | None, [None, 1], ['a'], 'an integer or None'),
+    (Annotated[float | None, schema.Range(0, 1)], [None, 0.5], [5.0], 'a number or None'),
+    (Annotated[int, 'units', schema.Range(1, 9)], [1], [0], 'an integer from 1 to 9'),
+    (Annotated[int, 'units'], [-1], ['a'], 'an integer'),
     (Mapping[str, Any], [{}, {'a': 1}], [3, ()], 'a mapping'),
     (
       Annotated[Mapping[str, int], schema.Keys(('data',))],

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+import digits
 from digits import models
 from digits.train import augment
 from digits.train import step as step_lib
@@ -190,3 +191,31 @@ def test_augmented_microbatches_add_up():
   options = {'augment': augment.random_shift, 'rng': jax.random.key(3), **kwargs}
   whole, parts = (step_lib.train_step(state, _batch(8), microbatch_size=size, **options)[0] for size in (0, 3))
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), whole.params, parts.params)
+
+
+class _Scaled(nn.Module):
+  """A collection that nothing changes, and no argument `train`."""
+
+  num_classes: int = 10
+
+  @nn.compact
+  def __call__(self, image):
+    scale = self.variable('constants', 'scale', lambda: jnp.ones(()))
+    return nn.Dense(self.num_classes)(scale.value * image.reshape(image.shape[0], -1))
+
+
+def test_microbatches_leave_collections_alone():
+  optimizer = optax.sgd(0.1)
+  state = step_lib.init_state(jax.random.key(0), model=_Scaled(), optimizer=optimizer)
+  after, _ = step_lib.train_step(state, _batch(8), model=_Scaled(), optimizer=optimizer, microbatch_size=4)
+  assert after.collections == {'constants': {'scale': 1.0}}
+  state, step = _noisy(rng=jax.random.key(1), microbatch_size=4)
+  with pytest.raises(ValueError, match='needs the whole batch at once'):
+    step(state, _batch(8))
+
+
+def test_padding_is_filled_with_different_images():
+  split = digits.Split(np.arange(8 * 784, dtype=np.int32).reshape(8, 28, 28, 1), np.arange(8, dtype=np.int32))
+  batch = digits.take_batch(split, np.array([5, 7, -1, -1], np.int32))
+  assert batch['label'].tolist() == [5, 7, 2, 3]
+  assert batch['mask'].tolist() == [1, 1, 0, 0]

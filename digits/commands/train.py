@@ -27,6 +27,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument('--process_id', type=int, metavar='I', help='which of them this is, from 0')
   args, overrides = parser.parse_known_args(argv)
   args.overrides = overrides
+  if args.field is not None:
+    raise errors.UsageError('--config.FIELD stands for a field of the config, as in --config.epochs=1.')
   if args.overrides and not args.overrides[0].startswith('-'):
     raise errors.UsageError(_stray(args.overrides[0]))
   if args.config is None:

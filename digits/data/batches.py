@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 import numpy as np
@@ -29,7 +28,7 @@ def shuffled_order(seed: int, epoch: int, num_examples: int, batch_size: int) ->
   return np.pad(order, (0, -len(order) % batch_size), constant_values=-1).reshape(-1, batch_size)
 
 
-def take_batch(split: Split, indices: Int[Array | np.ndarray, ' batch']) -> dict[str, jax.Array]:
+def take_batch(split: Split, indices: Int[Array | np.ndarray, ' batch']) -> dict[str, Any]:
   """Gathers a batch from arrays that lie on the device.
 
   Args:
@@ -39,7 +38,8 @@ def take_batch(split: Split, indices: Int[Array | np.ndarray, ' batch']) -> dict
   Returns:
     dict of image uint8[B, 28, 28, 1], label int32[B] and mask float32[B], 1 for a real row, 0 for padding.
   """
-  rows = jnp.maximum(indices, 0)
+  # Padding is filled with different images: statistics of a whole batch count it too.
+  rows = jnp.where(indices >= 0, indices, jnp.arange(len(indices)))
   return {'image': split.image[rows], 'label': split.label[rows], 'mask': (indices >= 0).astype(jnp.float32)}
 
 

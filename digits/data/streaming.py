@@ -40,12 +40,13 @@ class _Batches:
 
   def __getitem__(self, step):
     epoch, index = divmod(int(step), self._steps_per_epoch)
-    rows = _order(self._make_order, epoch)[index, self._part]
-    examples = self._records.__getitems__(np.maximum(rows, 0).tolist())
+    batch = _order(self._make_order, epoch)[index]
+    rows = np.where(batch >= 0, batch, np.arange(len(batch)))[self._part]  # As `take_batch` fills the padding.
+    examples = self._records.__getitems__(rows.tolist())
     return {
       'image': np.stack([np.asarray(example['image'], np.uint8) for example in examples]),
       'label': np.asarray([example['label'] for example in examples], np.int32),
-      'mask': (rows >= 0).astype(np.float32),
+      'mask': (batch[self._part] >= 0).astype(np.float32),
     }
 
 

@@ -46,6 +46,8 @@ def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     DigitsError: training failed, or files cannot be read or written.
   """
   workdir, experiment = pathlib.Path(workdir), _load(config.experiment)
+  devices.use_all_cores()
+  devices.check_devices()
   with files.describe_os_errors(workdir):
     results = workdir_lib.finished_results(config, workdir)
     if results is not None:
@@ -53,8 +55,6 @@ def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
       return results
     watch = Stopwatch()
     with watch.phase('data'):
-      devices.use_all_cores()
-      devices.check_devices()
       dataset = data.load_dataset(config.dataset, config.data_dir, config.num_validation)
       experiment.check(config, dataset)
     with workdir_lib.claim(config, workdir):

@@ -1,9 +1,11 @@
 """A search over numeric fields of a recipe, chosen on the validation split; the test split is never looked at."""
 
+import dataclasses
 import itertools
 import json
 import logging
 import pathlib
+import pprint
 import shlex
 from typing import Any
 
@@ -17,7 +19,18 @@ from digits.data import arrays
 from digits.runtime import files, sealed_json
 from digits.runtime.progress import Stopwatch
 from digits.train import population
-from digits.train.recipe import check_recipe, VARIABLE_FIELDS
+from digits.train.recipe import check_recipe, make_recipe, VARIABLE_FIELDS
+
+_BEST = '''"""The best recipe of a sweep, by its validation split."""
+
+import ml_collections
+
+
+def get_config():
+  return ml_collections.ConfigDict(
+    {}
+  )
+'''
 
 _logger = logging.getLogger(__name__)
 
@@ -25,8 +38,15 @@ _logger = logging.getLogger(__name__)
 def check(config: SweepConfig, dataset: arrays.Dataset) -> None:
   """See `runner.Experiment`."""
   population.num_seed_devices(config.num_seeds, config.mesh['seeds'])
+  tried = set()  # Tracing takes a while, and what varies within a program needs it once.
   for trial in make_trials(config):
-    check_recipe(config.make_train_config('recipe', config.recipe, **trial), dataset)
+    train_config = config.make_train_config('recipe', config.recipe, **trial)
+    fixed = tuple(item for item in trial.items() if item[0] not in VARIABLE_FIELDS)
+    if fixed in tried:
+      make_recipe(train_config, num_steps=2)
+    else:
+      check_recipe(train_config, dataset)
+    tried.add(fixed)
 
 
 def work(config: SweepConfig, workdir: pathlib.Path, dataset: arrays.Dataset, watch: Stopwatch) -> dict[str, Any]:
@@ -44,6 +64,7 @@ def work(config: SweepConfig, workdir: pathlib.Path, dataset: arrays.Dataset, wa
   from digits.report import study_figures  # Matplotlib takes a second to import.
 
   study_figures.save_sweep(results, workdir / 'figures')
+  _write_best(config, results['trials'][0]['values'], workdir)
   return results
 
 
@@ -57,6 +78,7 @@ def make_trials(config: SweepConfig) -> list[dict[str, float]]:
   if config.method == 'grid':
     return [dict(zip(config.search, values, strict=True)) for values in itertools.product(*config.search.values())]
   rng = np.random.default_rng(config.seed)
+  base = config.make_train_config('recipe', config.recipe)
   trials = []
   for _ in range(config.num_trials):
     trial = {}
@@ -65,7 +87,7 @@ def make_trials(config: SweepConfig) -> list[dict[str, float]]:
         value = float(np.exp(rng.uniform(np.log(low), np.log(high))))
       else:
         value = float(rng.uniform(low, high))
-      whole = isinstance(config.recipe[name], int)
+      whole = type(getattr(base, name)) is int
       trial[name] = round(value) if whole else float(f'{value:.4g}')
     trials.append(trial)
   return trials
@@ -153,7 +175,7 @@ def summarize(config: SweepConfig, trials: list[dict[str, float]], runs: dict[st
     runs: the record of every trial and seed, by `_key`.
 
   Returns:
-    dict of experiment, metric, num_seeds, trials (best first) and command, which trains the best recipe.
+    dict of experiment, metric, num_seeds, and trials, best first.
 
   Raises:
     DigitsError: every trial diverged.
@@ -174,43 +196,24 @@ def summarize(config: SweepConfig, trials: list[dict[str, float]], runs: dict[st
     'metric': config.metric,
     'num_seeds': config.num_seeds,
     'trials': ranked,
-    'command': _command(config, ranked[0]['values']),
   }
 
 
-def _command(config: SweepConfig, values: dict[str, float]) -> str:
-  """The command that trains a recipe: a shipped config of the same model, and all fields that differ from it.
-
-  Where this package ships none, the sweep's own recipe is the one to put into a config file.
-  """
-  recipe = config.make_train_config('recipe', config.recipe, **values)
-  try:
-    shipped = _flatten(config_lib.to_dict(config_lib.load_config(recipe.model)))
-  except errors.UsageError:
-    shipped = None
-  flags = [
-    f'--config.{name}={tuple(value) if isinstance(value, list) else value}'
-    for name, value in _flatten(config_lib.to_dict(recipe)).items()
-    if name in values or (name not in ('experiment', 'model', 'seed') and shipped and value != shipped.get(name))
-  ]
-  path = f'configs/{recipe.model}.py' if shipped else 'MY_CONFIG.py'
-  return shlex.join(['python', 'launch.py', f'--config={path}', '--workdir=runs/best', *flags])
-
-
-def _flatten(fields: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in fields.items():
-    flat |= _flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
-  return flat
+def _write_best(config: SweepConfig, values: dict[str, float], workdir: pathlib.Path) -> None:
+  """Writes the best recipe as a config file, best.py, whole: nothing in it depends on other files."""
+  recipe = dataclasses.asdict(config.make_train_config('recipe', config.recipe, **values))
+  text = pprint.pformat(recipe, width=100, sort_dicts=False).replace('\n', '\n    ')
+  with files.replace_atomically(workdir / 'best.py') as file:
+    file.write(_BEST.format(text).encode())
 
 
 def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   """The ten best trials, best first, and the command that runs the best one."""
-  del workdir
   names = list(results['trials'][0]['values'])
   lines = [''.join(f'{name:>16}' for name in [*names, 'valid loss', 'valid accuracy'])]
   for trial in results['trials'][:10]:
     values = ''.join(f'{trial["values"][name]:>16g}' for name in names)
     scores = trial['valid']
     lines.append(values + (f'{scores["loss"]:>16.4f}{scores["accuracy"]:>16.2%}' if scores else f'{"diverged":>16}'))
-  return '\n'.join([*lines, f'The best recipe runs with: {results["command"]}'])
+  command = shlex.join(['python', 'launch.py', f'--config={workdir / "best.py"}', f'--workdir={workdir / "best"}'])
+  return '\n'.join([*lines, f'The best recipe runs with: {command}'])

@@ -74,7 +74,12 @@ def about(name: str) -> About:
 
 def architecture_hints(module: type[nn.Module]) -> dict[str, Any]:
   """The annotations of a module's fields that a config sets, by name."""
-  hints = typing.get_type_hints(module, include_extras=True)
+  try:
+    hints = typing.get_type_hints(module, include_extras=True)
+  except NameError as error:
+    raise errors.UsageError(
+      f'An annotation of the model {module.__name__} names what its file does not have ({error}): import it there.'
+    ) from error
   fields = [field for field in dataclasses.fields(module) if field.init and field.name not in _NOT_ARCHITECTURE]
   return {field.name: hints[field.name] for field in fields if schema.is_checkable(hints[field.name])}
 

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from digits import errors
+from digits.runtime import devices
 
 # How long the processes wait for each other to start, and to answer. JAX's own defaults are minutes.
 _SECONDS_TO_JOIN = 60
@@ -45,6 +46,7 @@ def session(
   if not _join(coordinator, num_processes, process_id):
     yield False
     return
+  devices.check_devices()
   with _results_only_on_standard_output(), _watch_peers(coordinator):
     yield True
 

@@ -176,7 +176,8 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
           valid = evaluate_split(
             carry.state.variables, dataset.valid, model=recipe.model, batch_size=config.eval_batch_size, mesh=mesh
           )
-          _refuse_non_finite_validation(valid, step, workdir)
+          if not math.isfinite(valid['loss']):
+            raise errors.DigitsError(f'{describe_divergence(step)}, with another --workdir; {_last_good(workdir)}.')
           writer.write(records.valid_record(step, look.epoch, valid, watch.seconds()['train']))
           summary += f', validation loss {valid["loss"]:.4f}, accuracy {valid["accuracy"]:.2%}'
         progress.report(step, summary)
@@ -284,12 +285,9 @@ def describe_failure(step: int, learning_rate: float, grad_norm: float) -> str:
   )
 
 
-def _refuse_non_finite_validation(valid: dict[str, Any], step: int, workdir: pathlib.Path) -> None:
-  if not math.isfinite(valid['loss']):
-    raise errors.DigitsError(
-      f'The validation loss was {valid["loss"]} after step {step}: lower config.learning_rate, with another '
-      f'--workdir; {_last_good(workdir)}.'
-    )
+def describe_divergence(step: int) -> str:
+  """What happened where a validation loss was not finite, and how to fix it; without a full stop."""
+  return f'The validation loss was not finite after step {step}: lower config.learning_rate or set config.clip_norm'
 
 
 def _last_good(workdir: pathlib.Path) -> str:

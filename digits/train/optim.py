@@ -31,8 +31,10 @@ def register_optimizer(name: str) -> Callable[[Callable], Callable]:
   """Returns a decorator that makes a function `(learning_rate, ...) -> optax.GradientTransformation` known to configs.
 
   Raises:
-    UsageError: the name is not an identifier.
+    UsageError: the name is taken by optax, or is not an identifier.
   """
+  if hasattr(optax, name):
+    raise errors.UsageError(f'optax has {name!r} already: register yours by another name.')
   return OPTIMIZERS.register(name)
 
 
@@ -111,7 +113,8 @@ def _find(name: str) -> Callable[..., optax.GradientTransformation]:
     return OPTIMIZERS[name]
   try:
     make: Any = operator.attrgetter(name if re.fullmatch(r'(contrib\.)?[a-z][a-z0-9_]*', name) else '-')(optax)
-    if next(iter(inspect.signature(make).parameters)) == 'learning_rate':
+    # What is schedule-free is evaluated at other parameters than it trains.
+    if next(iter(inspect.signature(make).parameters)) == 'learning_rate' and 'schedule_free' not in name:
       return make
   except (AttributeError, StopIteration, TypeError, ValueError):
     pass

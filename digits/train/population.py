@@ -44,7 +44,7 @@ class Member(NamedTuple):
     history: its records, as in metrics.jsonl.
     carry: its carry at the end, NumPy arrays.
     best: its carry at the lowest validation loss.
-    failed_step: the step at which its loss or gradient was not finite, or -1.
+    failed_step: the step at which its loss, its gradient or its validation loss was not finite, or -1.
     seconds: its share of the population's time, by phase.
   """
 
@@ -189,6 +189,7 @@ def train_population(
   schedules = [optim.make_schedule(member, num_steps) for member in configs]
   histories: list[list[records.Record]] = [[] for _ in configs]
   best: list[tuple[float, compiled.Carry] | None] = [None] * count
+  diverged = [-1] * count
   valid_batches = list(data.host_batches(dataset.valid, config.eval_batch_size))
 
   def seconds_each():
@@ -230,6 +231,8 @@ def train_population(
           sums = [evaluate(training.carry.state.variables, batch) for batch in valid_batches]
           scores = [metrics.compute() for metrics in training.unstack(functools.reduce(Metrics.merge, sums))]
           for i, (score, end) in enumerate(zip(scores, training.unstack(training.carry), strict=True)):
+            if not math.isfinite(score['loss']) and diverged[i] < 0:
+              diverged[i] = look.step
             histories[i].append(records.valid_record(look.step, look.epoch, score, seconds_each()['train']))
             kept = best[i]
             if kept is None or score['loss'] < kept[0]:
@@ -242,10 +245,12 @@ def train_population(
       history=history,
       carry=end,
       best=end if kept is None else kept[1],
-      failed_step=int(end.failed_step),
+      failed_step=int(end.failed_step) if end.failed_step >= 0 else validated,
       seconds=seconds_each(),
     )
-    for member, history, end, kept in zip(configs, histories, training.unstack(training.carry), best, strict=True)
+    for member, history, end, kept, validated in zip(
+      configs, histories, training.unstack(training.carry), best, diverged, strict=True
+    )
   ]
 
 
@@ -272,9 +277,11 @@ def write_member(member: Member, workdir: pathlib.Path, dataset: arrays.Dataset)
   """
   config, directory = member.config, workdir / 'checkpoints'
   if member.failed_step >= 0:
-    num_steps = config.epochs * math.ceil(len(dataset.train.label) / config.batch_size)
-    rate = np.asarray(optim.make_schedule(config, num_steps)(member.failed_step)).item()
-    failure = loop.describe_failure(member.failed_step, rate, float(member.carry.failed_grad_norm))
+    failure = loop.describe_divergence(member.failed_step)
+    if member.carry.failed_step >= 0:
+      num_steps = config.epochs * math.ceil(len(dataset.train.label) / config.batch_size)
+      rate = np.asarray(optim.make_schedule(config, num_steps)(member.failed_step)).item()
+      failure = loop.describe_failure(member.failed_step, rate, float(member.carry.failed_grad_norm))
     raise errors.DigitsError(f'{failure}. The seed was {config.seed}.')
   workdir.mkdir(parents=True, exist_ok=True)
   checkpoint.delete_after(directory, -1)  # Those of a process that did not get to the results.

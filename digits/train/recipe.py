@@ -94,15 +94,15 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
       raise errors.UsageError(
         f'config.{name}={getattr(config, name)} is more than the {len(split.label)} images there are: make it smaller.'
       )
-  recipe = make_recipe(config, num_steps=2)
-  if config.microbatch_size and takes_train(recipe.model):
-    raise errors.UsageError(
-      f'config.microbatch_size={config.microbatch_size} is not possible: the model {config.model} behaves '
-      'differently in training, as with batch normalization, and needs the whole batch at once; set it to 0.'
-    )
   size = 32
   batch = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in arrays.BATCH.items()}
   try:
+    recipe = make_recipe(config, num_steps=2)
+    if config.microbatch_size and takes_train(recipe.model):
+      raise errors.UsageError(
+        f'config.microbatch_size={config.microbatch_size} is not possible: the model {config.model} behaves '
+        'differently in training, as with batch normalization, and needs the whole batch at once; set it to 0.'
+      )
     state = jax.eval_shape(recipe.init_state)
     logits = jax.eval_shape(functools.partial(step.apply_model, recipe.model), state.variables, batch['image'])
     jax.eval_shape(recipe.train_step, state, batch)

@@ -115,6 +115,8 @@ def train_step(
   Returns:
     The next state, and the metrics of the batch, measured before the update.
   """
+  if microbatch_size and takes_train(model):
+    raise ValueError('A model that takes `train` needs the whole batch at once: leave microbatch_size out.')
   count = jnp.sum(batch['mask'])
   if axis_name is not None:
     count = jax.lax.psum(count, axis_name)
@@ -131,7 +133,8 @@ def train_step(
   def loss_fn(params, part):
     logits, collections = _apply_in_training(model, {'params': params, **state.collections}, part['image'], model_rng)
     metrics = Metrics.from_logits(logits, part, loss)
-    return metrics.loss / jnp.maximum(count, 1.0), (metrics, collections)
+    # Only a model that takes `train` changes them; those of any other must not be added up over the parts.
+    return metrics.loss / jnp.maximum(count, 1.0), (metrics, collections if takes_train(model) else {})
 
   grads, (metrics, collections) = _sum_parts(jax.grad(loss_fn, has_aux=True), state.params, batch, microbatch_size)
   if axis_name is not None:
@@ -139,7 +142,7 @@ def train_step(
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = metrics.replace(grad_norm=optax.tree.norm(grads))
-  after = TrainState(state.step + 1, params, opt_state, collections)
+  after = TrainState(state.step + 1, params, opt_state, collections or state.collections)
   if state.ema is not None:
     after = after.replace(ema=_average(state.ema, after.variables, ema_decay))
   return after, metrics
