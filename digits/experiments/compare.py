@@ -1,19 +1,17 @@
 """The comparison: trains every recipe with every seed, and tests whether the models really differ."""
 
 from collections.abc import Callable
-import functools
 import logging
 import pathlib
 from typing import Any
 
 from flax import linen as nn
 import jax
-from jaxtyping import Float
 import numpy as np
 
-from digits import data
 from digits.config import CompareConfig, TrainConfig
 from digits.data import arrays
+from digits.handwriting.predict import apply_batched
 from digits.models import registry
 from digits.report import summary
 from digits.runtime.progress import Stopwatch
@@ -21,8 +19,7 @@ from digits.store import workdir as workdir_lib
 from digits.store.results import read_results
 from digits.train import compiled, population
 from digits.train.recipe import check_recipe
-from digits.train.runs import load_run, Run
-from digits.train.step import apply_model
+from digits.train.runs import load_run
 
 _logger = logging.getLogger(__name__)
 
@@ -118,26 +115,12 @@ def load_comparison(config: CompareConfig, workdir: pathlib.Path, dataset: array
       histories=[run.history for run in runs],
       seconds=[result['seconds'] for result in results],
       seeds=[run.config.seed for run in runs],
-      valid_logits=np.stack([compute_logits(run, dataset.valid) for run in runs]),
-      test_logits=np.stack([compute_logits(run, dataset.test) for run in runs]),
+      valid_logits=np.stack([apply_batched(run, dataset.valid.image) for run in runs]),
+      test_logits=np.stack([apply_batched(run, dataset.test.image) for run in runs]),
       variables=runs[0].variables,
       model=runs[0].model,
     )
   return summary.Comparison(models, dataset.test, dataset.valid)
-
-
-@functools.partial(jax.jit, static_argnames='model')
-def _logits(variables, image, *, model):
-  return apply_model(model, variables, image)
-
-
-def compute_logits(run: Run, split: arrays.Split) -> Float[np.ndarray, 'images classes']:
-  """Logits of a trained model for every image of a split."""
-  batches = data.host_batches(split, run.config.eval_batch_size)
-  logits = [
-    np.asarray(_logits(run.variables, batch['image'], model=run.model))[batch['mask'].astype(bool)] for batch in batches
-  ]
-  return np.concatenate([*logits, np.zeros((0, arrays.NUM_CLASSES), np.float32)])
 
 
 def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:

@@ -19,7 +19,7 @@ Augmentation = Callable[[Key[Array, ''], Float[Array, 'batch h w 1']], Float[Arr
 AUGMENTATIONS = registry.Registry('augmentation')
 
 
-def register_augmentation(name: str) -> Callable[[Callable], Callable]:
+def register_augmentation(name: str) -> Callable[[registry.T], registry.T]:
   """Returns a decorator that makes an augmentation known to configs by a name, from any file.
 
   Its arguments after `key` and `images` are those of `config.augment`, checked by their annotations.

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
+import numpy as np
+import optax
 
 from digits import config as config_lib
 from digits import errors
@@ -22,6 +24,7 @@ from digits.store import checkpoint, records
 from digits.store import workdir as workdir_lib
 from digits.train import compiled, optim
 from digits.train.evaluate import evaluate_split
+from digits.train.metrics import Metrics
 from digits.train.recipe import describe_loss, make_recipe
 from digits.train.step import Variables
 
@@ -94,6 +97,29 @@ def drive(
         yield Look(step, epoch, metrics, step == record_step, step == epoch_end, stop)
 
 
+def window_record(
+  config: TrainConfig, look: Look, window: Metrics, rate_at: optax.Schedule, seconds: float
+) -> records.Record:
+  """The training record of a look.
+
+  Args:
+    config: the config of the run.
+    look: the look, at a step that is to be recorded.
+    window: metrics of the steps since the last record.
+    rate_at: the learning rate as a function of the step.
+    seconds: seconds of training so far.
+  """
+  return records.train_record(
+    look.step,
+    look.epoch,
+    window.compute(),
+    objective=describe_loss(config),
+    grad_norm=float(window.grad_norm),
+    learning_rate=np.asarray(rate_at(look.step - 1)).item(),
+    seconds=seconds,
+  )
+
+
 def pace(steps_per_look: int, steps_done: int, seconds: float) -> int:
   """How many steps to do until the next look at the device: at most twice what was planned for the last one."""
   return max(1, min(2 * steps_per_look, int(steps_done * _SECONDS_BETWEEN_LOOKS / max(seconds, 1e-9))))
@@ -158,17 +184,7 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
       step, carry = look.step, training.carry
       _refuse_non_finite(carry, rate_at, workdir)
       if look.is_record:
-        writer.write(
-          records.train_record(
-            step,
-            look.epoch,
-            look.metrics,
-            objective=describe_loss(config),
-            grad_norm=float(carry.window.grad_norm),
-            learning_rate=float(rate_at(step - 1)),
-            seconds=watch.seconds()['train'],
-          )
-        )
+        writer.write(window_record(config, look, carry.window, rate_at, watch.seconds()['train']))
         training.reset_window()
       if look.ends_epoch:
         summary = f'epoch {look.epoch + 1}/{config.epochs}, training loss {look.metrics["loss"]:.4f}'
@@ -268,11 +284,11 @@ def _load_newest(config: TrainConfig, workdir: pathlib.Path, carry: compiled.Car
   return newest
 
 
-def _refuse_non_finite(carry: compiled.Carry, rate_at: Any, workdir: pathlib.Path) -> None:
+def _refuse_non_finite(carry: compiled.Carry, rate_at: optax.Schedule, workdir: pathlib.Path) -> None:
   failed_step = int(carry.failed_step)
   if failed_step >= 0:
     raise errors.DigitsError(
-      describe_failure(failed_step, float(rate_at(failed_step)), float(carry.failed_grad_norm))
+      describe_failure(failed_step, np.asarray(rate_at(failed_step)).item(), float(carry.failed_grad_norm))
       + f', with another --workdir; {_last_good(workdir)}.'
     )
 

@@ -27,7 +27,7 @@ class Hyperparameters(NamedTuple):
   weight_decay: Number
 
 
-def register_optimizer(name: str) -> Callable[[Callable], Callable]:
+def register_optimizer(name: str) -> Callable[[registry.T], registry.T]:
   """Returns a decorator that makes a function `(learning_rate, ...) -> optax.GradientTransformation` known to configs.
 
   Raises:

@@ -29,7 +29,7 @@ from digits.store import workdir as workdir_lib
 from digits.store.results import write_results
 from digits.train import compiled, loop, optim
 from digits.train.metrics import Batch, Metrics
-from digits.train.recipe import describe_loss, make_recipe, VARIABLE_FIELDS
+from digits.train.recipe import make_recipe, Recipe, VARIABLE_FIELDS
 from digits.train.step import eval_step, Variables
 
 # From a model's variables and a batch to what is measured: a dict of float32[].
@@ -94,7 +94,7 @@ class _Members:
     self._epoch, self._order = 0, self._make_order(0)
     self.advance(0, 0)  # Compiles.
 
-  def _make_recipe(self, hyper: Any) -> Any:
+  def _make_recipe(self, hyper: Any) -> Recipe:
     return make_recipe(self._config, self._config.epochs * self._steps_per_epoch, *hyper)
 
   def _train_member(self, member, split, start, stop):
@@ -214,16 +214,7 @@ def train_population(
       if look.is_record:
         windows = training.unstack(training.carry.window)
         for history, schedule, window in zip(histories, schedules, windows, strict=True):
-          record = records.train_record(
-            look.step,
-            look.epoch,
-            window.compute(),
-            objective=describe_loss(config),
-            grad_norm=float(window.grad_norm),
-            learning_rate=np.asarray(schedule(look.step - 1)).item(),
-            seconds=seconds_each()['train'],
-          )
-          history.append(record)
+          history.append(loop.window_record(config, look, window, schedule, seconds_each()['train']))
         training.reset_window()
       if look.ends_epoch:
         record_probe(look.step, look.epoch)
