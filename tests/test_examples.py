@@ -43,7 +43,7 @@ def make_config(prepared_data_dir):
 def test_it_learns_and_keeps_the_averaged_weights(make_config, tmp_path):
   config = make_config(epochs=12, learning_rate=0.02, ema_decay=0.9)
   results = digits.run(config, tmp_path)
-  assert results['test']['accuracy'] > 0.5
+  assert results['test']['accuracy'] > 0.3  # Chance is 0.1.
   run = digits.load_run(tmp_path)
   assert set(run.variables) == {'params', 'batch_stats'}
   dataset = digits.load_dataset('mnist', config.data_dir, config.num_validation)
