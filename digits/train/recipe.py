@@ -105,6 +105,12 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
       )
     state = jax.eval_shape(recipe.init_state)
     logits = jax.eval_shape(functools.partial(step.apply_model, recipe.model), state.variables, batch['image'])
+    if logits.shape != (size, arrays.NUM_CLASSES):
+      raise errors.UsageError(
+        f'The model {config.model} maps {size} images to an array {list(logits.shape)}: it must give '
+        f'[{size}, {arrays.NUM_CLASSES}], a logit for each image and class.'
+      )
+    hash(recipe.model)  # What is compiled is kept by the model, so that a field must be a tuple and not a list or dict.
     jax.eval_shape(recipe.train_step, state, batch)
   except errors.DigitsError:
     raise
@@ -115,8 +121,3 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
       f'The model {config.model} cannot be trained by this config: {type(error).__name__} in {place.filename}, line '
       f'{place.lineno}: {errors.first_line(error)}.'
     ) from error
-  if logits.shape != (size, arrays.NUM_CLASSES):
-    raise errors.UsageError(
-      f'The model {config.model} maps {size} images to an array {list(logits.shape)}: it must give '
-      f'[{size}, {arrays.NUM_CLASSES}], a logit for each image and class.'
-    )
