@@ -65,7 +65,7 @@ def test_a_model_of_ones_own_passes(check):
   [
     (_Eleven, r'The model mine maps 32 images to an array \[32, 11\]: it must give \[32, 10\]'),
     (_Raises, r'cannot be trained by this config: RuntimeError in .*test_recipe.py, line \d+: my own mistake'),
-    (_Unhashable, "cannot be trained by this config: .* unhashable type: 'dict'"),
+    (_Unhashable, 'cannot be trained by this config: TypeError in .*: Failed to hash Flax Module'),
     (_Unknown, "An annotation of the model _Unknown names what its file does not have .*'Width'"),
   ],
 )
