@@ -296,13 +296,16 @@ def get_config(path: str | os.PathLike) -> ml_collections.ConfigDict:
   try:
     with _importable(path.parent):
       spec.loader.exec_module(module)
-      return module.get_config()
+      config = module.get_config()
   except errors.DigitsError:
     raise
   except Exception as error:  # Whatever the Python of a config file raises.
     raise errors.UsageError(
       f'The config file {path} does not load: {type(error).__name__}: {errors.first_line(error)}.'
     ) from error
+  if not isinstance(config, Mapping | ml_collections.ConfigDict):
+    raise errors.UsageError(f'get_config() of {path} returns {config!r}: let it return the config.')
+  return ml_collections.ConfigDict(config)
 
 
 def _find_config(path: str | os.PathLike) -> pathlib.Path:

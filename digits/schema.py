@@ -144,7 +144,11 @@ def _describe(hint: Any) -> str:
       items = ': ' + ', '.join(map(_describe, arguments))
     return f'a tuple{"" if bound is None else f" of {bound.low:g} to {bound.high:g} items"}{items}'
   if origin in (Mapping, dict):
-    return f'fields named {", ".join(bound.names)}' if isinstance(bound, Keys) else 'a mapping'
+    return (
+      f'fields named {", ".join(bound.names)}'
+      if isinstance(bound, Keys)
+      else 'a mapping' + ' that is not empty' * bool(bound)
+    )
   text = _SCALARS[origin]
   if bound is None:
     return text

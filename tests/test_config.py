@@ -117,3 +117,12 @@ def test_any_value_is_taken_or_refused_in_one_sentence(field, value):
     assert '\n' not in str(error)
   else:
     assert config_lib.from_dict(config_lib.to_dict(config)) == config
+
+
+def test_what_a_config_file_may_return(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text('def get_config():\n  return {"a": 2}\n')
+  assert config_lib.get_config(path).to_dict() == {'a': 2}
+  path.write_text('def get_config():\n  config = {"a": 2}\n')
+  with pytest.raises(errors.UsageError, match='returns None: let it return the config'):
+    config_lib.get_config(path)

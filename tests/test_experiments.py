@@ -3,6 +3,7 @@
 import json
 
 import conftest
+import ml_collections
 import numpy as np
 import pytest
 
@@ -163,6 +164,13 @@ def test_the_best_recipe_is_a_config_file_of_all_its_fields(tiny_experiment, tin
   sweep._write_best(config, {'learning_rate': 0.7}, tmp_path)
   best = digits.load_config(tmp_path / 'best.py')
   assert best == config.make_train_config('recipe', recipe, learning_rate=0.7)
+
+
+def test_a_config_as_its_file_makes_it_runs(tiny_experiment, tmp_path):
+  recipes = {'softmax': config_lib.to_dict(tiny_experiment('compare'))['recipes']['softmax']}
+  config = tiny_experiment('compare', recipes=recipes, num_seeds=1)
+  results = digits.run(ml_collections.ConfigDict(config_lib.to_dict(config)), tmp_path)
+  assert digits.run(config, tmp_path) == results
 
 
 def test_random_trials_are_within_bounds_and_repeatable(tiny_experiment):

@@ -32,6 +32,10 @@ class _Unhashable(_Base):
   sizes: dict = dataclasses.field(default_factory=dict)
 
 
+class _Listed(_Base):
+  sizes: list = dataclasses.field(default_factory=list)
+
+
 class _Unknown(_Base):
   width: 'Width' = 3  # noqa: F821  # That is the mistake.
 
@@ -91,3 +95,10 @@ def test_label_smoothing_is_named():
   assert recipe.describe_loss(smoothed) == 'cross-entropy with label smoothing 0.1'
   made = recipe.make_recipe(smoothed, num_steps=1)
   assert float(made.loss(jnp.zeros((1, 10)), jnp.zeros(1, jnp.int32))[0]) == pytest.approx(2.302585)
+
+
+def test_a_field_with_another_annotation_is_said_to_be_one(check):
+  with pytest.raises(
+    errors.UsageError, match='config.architecture.sizes cannot be set: annotate it in the model as int'
+  ):
+    check(_Listed, {'sizes': (1, 2)})

@@ -14,6 +14,7 @@ import sys
 from typing import NoReturn
 
 from digits import errors
+from digits.runtime import signals
 
 COMMANDS = {
   'train': 'run the experiment of a config file: train, compare or search',
@@ -143,11 +144,10 @@ def run(function: Callable[[], None]) -> None:
   logger.propagate = False
   # The libraries log what they also raise, with pages of traceback.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
-  came = []
 
   def interrupt(number: int, frame: object) -> None:
     del frame
-    came.append(number)
+    signals.came.append(number)
     raise KeyboardInterrupt
 
   for number in (signal.SIGINT, signal.SIGTERM):
@@ -156,7 +156,7 @@ def run(function: Callable[[], None]) -> None:
     function()
   except (Exception, KeyboardInterrupt) as error:
     # A library may have turned a signal that came into an error of its own.
-    said = _describe(KeyboardInterrupt() if came and not isinstance(error, errors.StoppedError) else error)
+    said = _describe(KeyboardInterrupt() if signals.came and not isinstance(error, errors.StoppedError) else error)
     if said is None:
       raise
     _fail(*said)
@@ -185,6 +185,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _fail(message: str, exit_code: int) -> NoReturn:
   print(f'error: {message}', file=sys.stderr, flush=True)
-  if 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized():
-    os._exit(exit_code)  # An orderly exit would wait for the other processes, of which one may be gone.
+  # An orderly exit would wait for other processes, of which one may be gone; and it crashes while XLA compiles.
+  if 'jax' in sys.modules and (signals.came or sys.modules['jax'].distributed.is_initialized()):
+    sys.stdout.flush()
+    os._exit(exit_code)
   sys.exit(exit_code)

@@ -4,8 +4,10 @@ import importlib
 import pathlib
 from typing import Any, Protocol, runtime_checkable
 
+import ml_collections
+
 from digits import data
-from digits.config import Config
+from digits.config import Config, from_dict
 from digits.data import arrays
 from digits.runtime import devices, files
 from digits.runtime.progress import Stopwatch
@@ -30,11 +32,11 @@ class Experiment(Protocol):
     """The results as the text that people see."""
 
 
-def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+def run(config: Config | ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
   """Runs an experiment; called again, continues an unfinished one, or returns the results of a finished one.
 
   Args:
-    config: the experiment's config.
+    config: the experiment's config, checked or as a config file makes it.
     workdir: directory for its files, made if need be.
 
   Returns:
@@ -45,6 +47,8 @@ def run(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     StoppedError: Ctrl-C or SIGTERM arrived; finished work is saved.
     DigitsError: training failed, or files cannot be read or written.
   """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = from_dict(config)
   workdir, experiment = pathlib.Path(workdir), _load(config.experiment)
   devices.use_all_cores()
   devices.check_devices()

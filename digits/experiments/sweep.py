@@ -7,6 +7,7 @@ import logging
 import pathlib
 import pprint
 import shlex
+import sys
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ from digits import config as config_lib
 from digits import errors
 from digits.config import SweepConfig
 from digits.data import arrays
+from digits.models import MODELS
 from digits.runtime import files, sealed_json
 from digits.runtime.progress import Stopwatch
+from digits.store import workdir as workdir_lib
 from digits.train import population
 from digits.train.recipe import check_recipe, make_recipe, VARIABLE_FIELDS
 
@@ -215,5 +218,9 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
     values = ''.join(f'{trial["values"][name]:>16g}' for name in names)
     scores = trial['valid']
     lines.append(values + (f'{scores["loss"]:>16.4f}{scores["accuracy"]:>16.2%}' if scores else f'{"diverged":>16}'))
-  command = shlex.join(['python', 'launch.py', f'--config={workdir / "best.py"}', f'--workdir={workdir / "best"}'])
-  return '\n'.join([*lines, f'The best recipe runs with: {command}'])
+  command = ['python', 'launch.py', f'--config={workdir / "best.py"}', f'--workdir={workdir / "best"}']
+  saved = workdir_lib.read_config(workdir) or {'recipe': {'model': ''}}
+  module = sys.modules.get(getattr(MODELS.get(saved['recipe']['model']), '__module__', ''))
+  if module is not None and module.__file__ and not module.__name__.startswith('digits.'):
+    command.append(f'--import={module.__file__}')
+  return '\n'.join([*lines, f'The best recipe runs with: {shlex.join(command)}'])

@@ -86,7 +86,14 @@ def architecture_hints(module: type[nn.Module]) -> dict[str, Any]:
 
 def check_architecture(name: str, architecture: Mapping[str, Any]) -> None:
   """Raises UsageError unless a model is registered by that name and has exactly these fields, of these types."""
-  hints = architecture_hints(MODELS.find(name, 'config.model'))
+  module = MODELS.find(name, 'config.model')
+  hints = architecture_hints(module)
+  for one in dataclasses.fields(module):
+    if one.name in architecture and one.name not in (*hints, *_NOT_ARCHITECTURE):
+      raise errors.UsageError(
+        f'config.architecture.{one.name} cannot be set: annotate it in the model as int, float, bool, str, Literal or a '
+        'tuple of these.'
+      )
   schema.check_names('config.architecture', architecture, hints)
   for field, hint in hints.items():
     schema.check(f'config.architecture.{field}', architecture[field], hint)

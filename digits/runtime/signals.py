@@ -6,6 +6,9 @@ import signal
 import threading
 from typing import Any
 
+# The signals that came while none was caught here. A library may swallow the exception that a handler raises.
+came: list[int] = []
+
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[threading.Event]:
@@ -14,6 +17,8 @@ def catch_signals() -> Iterator[threading.Event]:
   Only the main thread can catch signals; elsewhere the event is never set.
   """
   event = threading.Event()
+  if came:
+    event.set()
   if threading.current_thread() is not threading.main_thread():
     yield event
     return

@@ -93,9 +93,9 @@ def make_optimizer(
     if field in takes:
       given[field] = value
     elif getattr(config, field):
-      raise errors.UsageError(
-        f'config.{field}={getattr(config, field)} does not go with {name}, which has none: set it to 0.'
-      )
+      value = getattr(config, field)
+      off = type(value)(0)
+      raise errors.UsageError(f'config.{field}={value} does not go with {name}, which has none: set it to {off}.')
   weight_decay: Any = hyper.weight_decay
   decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
   if 'weight_decay' in takes:

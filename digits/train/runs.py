@@ -150,5 +150,7 @@ def _read_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _train_config(saved: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   if saved['experiment'] != 'train':
-    raise errors.UsageError(f'{workdir} is of the experiment {saved["experiment"]}, without a run: name one in it.')
+    raise errors.UsageError(
+      f'{workdir} is of the experiment {saved["experiment"]}: name one of its runs, such as {workdir}/RECIPE/seed-0.'
+    )
   return saved
