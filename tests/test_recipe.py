@@ -98,7 +98,5 @@ def test_label_smoothing_is_named():
 
 
 def test_a_field_with_another_annotation_is_said_to_be_one(check):
-  with pytest.raises(
-    errors.UsageError, match='config.architecture.sizes cannot be set: annotate it in the model as int'
-  ):
+  with pytest.raises(errors.UsageError, match='config.architecture.sizes cannot be set: annotate it as int'):
     check(_Listed, {'sizes': (1, 2)})

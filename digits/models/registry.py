@@ -91,8 +91,8 @@ def check_architecture(name: str, architecture: Mapping[str, Any]) -> None:
   for one in dataclasses.fields(module):
     if one.name in architecture and one.name not in (*hints, *_NOT_ARCHITECTURE):
       raise errors.UsageError(
-        f'config.architecture.{one.name} cannot be set: annotate it in the model as int, float, bool, str, Literal or a '
-        'tuple of these.'
+        f'config.architecture.{one.name} cannot be set: annotate it as int, float, bool, str, Literal or '
+        'a tuple of these.'
       )
   schema.check_names('config.architecture', architecture, hints)
   for field, hint in hints.items():
