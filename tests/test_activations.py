@@ -10,6 +10,7 @@ from support import own_models
 from digits import config as config_lib
 from digits import errors, models
 from digits.experiments import activations
+from digits.report import study_figures
 
 BATCH = {
   'image': np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.uint8),
@@ -89,3 +90,14 @@ def test_a_recipe_without_known_activations_is_refused_before_training(model, ar
   with pytest.raises(errors.UsageError, match=rf'recipes.mine cannot be studied, because the model {model} has no'):
     digits.run(config, tmp_path / 'study')
   assert not (tmp_path / 'study').exists()
+
+
+def test_recipes_with_different_numbers_of_layers_share_the_figures_of_common_ones(tmp_path):
+  def recipe(activation, layers):
+    probe = {'step': 0, **{f'gradient/{layer}': 1.0 for layer in layers}}
+    return {'model': 'mine', 'activation': activation, 'valid': [[{'step': 1, 'loss': 1.0}]], 'probe': [[probe]]}
+
+  recipes = {'a': recipe('relu', ('one', 'two')), 'b': recipe('tanh', ('one',))}
+  study_figures.save_activations({'recipes': recipes}, tmp_path)
+  assert (tmp_path / 'gradient-one-mine.svg').exists()
+  assert not (tmp_path / 'gradient-two-mine.svg').exists()

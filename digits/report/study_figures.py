@@ -31,8 +31,9 @@ def save_activations(results: Mapping[str, Any], directory: pathlib.Path) -> Non
     for model in dict.fromkeys(recipe['model'] for recipe in recipes.values()):
       mine = {recipe['activation']: recipe for recipe in recipes.values() if recipe['model'] == model}
       panels.append(_curves(f'loss-{model}', f'{model}: validation', 'Loss (nats)', mine, look, 'valid', 'loss'))
-      layers = [name for name in next(iter(mine.values()))['probe'][0][0] if name.startswith(('gradient/', 'zeros/'))]
-      for layer in sorted(layers):
+      # Recipes of one model may have different numbers of layers; those are drawn that all of them have.
+      common = set.intersection(*(set(recipe['probe'][0][0]) for recipe in mine.values()))
+      for layer in sorted(name for name in common if name.startswith(('gradient/', 'zeros/'))):
         kind, place = layer.split('/')
         label = 'Gradient norm per weight' if kind == 'gradient' else 'Share of zero activations'
         panels.append(_curves(f'{kind}-{place}-{model}', f'{model}: {place}', label, mine, look, 'probe', layer))
