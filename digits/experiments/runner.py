@@ -55,7 +55,8 @@ def run(config: Config | ml_collections.ConfigDict, workdir: str | pathlib.Path)
   with files.describe_os_errors(workdir):
     results = workdir_lib.finished_results(config, workdir)
     if results is not None:
-      getattr(experiment, 'restore', lambda *finished: None)(config, workdir, results)
+      if hasattr(experiment, 'restore'):
+        experiment.restore(config, workdir, results)
       return results
     watch = Stopwatch()
     with watch.phase('data'):
