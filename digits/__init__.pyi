@@ -18,8 +18,13 @@ from .models import MLP as MLP
 from .models import MODELS as MODELS
 from .models import register_model as register_model
 from .models import SoftmaxRegression as SoftmaxRegression
+from .train.augment import affine as affine
+from .train.augment import distort as distort
+from .train.augment import elastic as elastic
+from .train.augment import erase as erase
 from .train.augment import random_shift as random_shift
 from .train.augment import register_augmentation as register_augmentation
+from .train.augment import thickness as thickness
 from .train.evaluate import evaluate_split as evaluate_split
 from .train.metrics import Metrics as Metrics
 from .train.optim import make_optimizer as make_optimizer

@@ -21,6 +21,7 @@ from digits.models import registry as models
 _Count = Annotated[int, schema.Range(1, 1_000_000)]
 _CountOrZero = Annotated[int, schema.Range(0, 1_000_000)]
 _Fraction = Annotated[float, schema.Range(0, 1)]
+_Temperature = Annotated[float, schema.Range(0.01, 1000)]
 _Coefficient = Annotated[float, schema.Range(0, 1e6)]
 _Recipes = Annotated[Mapping[str, Any], schema.Range(1, 1000)]
 _Named = Annotated[Mapping[str, Any], schema.Keys(('name',), others=True)]
@@ -55,6 +56,8 @@ class TrainConfig:
     clip_norm: largest global norm of a gradient; 0 for no limit.
     label_smoothing: share of the training target that is spread evenly over all classes.
     augment: `name` of a registered augmentation and its arguments; `none` for none.
+    distill: `workdir`, the run or ensemble whose answers are learned in place of the labels; empty for none. `weight`
+      is their share of the loss, the rest is by the labels; `temperature` is what both logits are divided by.
     ema_decay: decay per step of the average of the parameters that is validated, tested and kept; 0 for no average.
     dtype: dtype of the computation; parameters and loss are float32.
     step_loop: `device` for many steps in one compiled call, `host` for one call per step, `auto` for the faster one,
@@ -89,6 +92,7 @@ class TrainConfig:
   clip_norm: _Coefficient
   label_smoothing: _Fraction
   augment: _Named
+  distill: Annotated[Mapping[str, Any], schema.Keys(('workdir', 'weight', 'temperature'))]
   ema_decay: Annotated[float, schema.Range(0, 0.999999)]
   dtype: Literal['float32', 'bfloat16']
   step_loop: Literal['auto', 'host', 'device']
@@ -103,6 +107,8 @@ class TrainConfig:
     models.check_architecture(self.model, self.architecture)
     for field in ('optimizer', 'augment'):
       schema.check(f'config.{field}.name', getattr(self, field)['name'], str)
+    for field, hint in (('workdir', str), ('weight', _Fraction), ('temperature', _Temperature)):
+      schema.check(f'config.distill.{field}', self.distill[field], hint)
 
   def make_model(self, num_classes: int = 10) -> nn.Module:
     """Makes the model that the config describes, unbound."""
@@ -138,10 +144,20 @@ class ManySeedsConfig:
     _check_fields(self)
 
   def make_train_config(self, where: str, recipe: Mapping[str, Any], **overrides: Any) -> TrainConfig:
-    """The `TrainConfig` of a recipe on this experiment's data; `where` is the recipe's place, for errors."""
+    """The `TrainConfig` of a recipe on this experiment's data.
+
+    Args:
+      where: the recipe's place, for errors.
+      recipe: the recipe.
+      **overrides: fields to set; one within a field is named with a dot, such as `augment.rotation`.
+    """
     shared = {'dataset': self.dataset, 'data_dir': self.data_dir, 'num_validation': self.num_validation}
+    values = {**recipe, 'experiment': 'train', **shared}
+    for name, value in overrides.items():
+      field, *inner = name.split('.')
+      values[field] = {**values[field], inner[0]: value} if inner else value
     try:
-      config = from_dict({**recipe, 'experiment': 'train', **shared, **overrides})
+      config = from_dict(values)
       assert isinstance(config, TrainConfig)
       for name, is_set in (('loader', config.loader != 'memory'), ('mesh', config.mesh['data'] > 1)):
         if is_set:
@@ -193,12 +209,24 @@ class ActivationsConfig(CompareConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class EnsembleConfig(CompareConfig):
+  """Several networks whose probabilities are averaged: the experiment `ensemble`.
+
+  Attributes:
+    trained_in: workdir of a finished comparison, whose runs are taken in place of `recipes`; empty to train these.
+  """
+
+  trained_in: str
+
+
+@dataclasses.dataclass(frozen=True)
 class SweepConfig(ManySeedsConfig):
   """A search over numeric fields of one recipe: the experiment `sweep`.
 
   Attributes:
     recipe: the train config to start from.
-    search: the values to try by field of the recipe; for `random`, the lowest and the highest.
+    search: the values to try by field of the recipe, or by field within `architecture`, `optimizer` or `augment`; for
+      `random`, the lowest and the highest.
     method: `grid` for all combinations, `random` for `num_trials` drawn ones (Bergstra and Bengio 2012).
     num_trials: how many trials `random` draws.
     scale: scale on which `random` draws: `log` or `linear`.
@@ -215,8 +243,8 @@ class SweepConfig(ManySeedsConfig):
 
   def __post_init__(self):
     super().__post_init__()
-    base = dataclasses.asdict(self.make_train_config('recipe', self.recipe))
-    for name, values in self.search.items():
+    base = flatten(dataclasses.asdict(self.make_train_config('recipe', self.recipe)))
+    for name, values in self.searched().items():
       if type(base.get(name)) not in (int, float) or name in ('seed', 'num_validation'):
         raise errors.UsageError(f'config.search.{name} is not allowed: it is not a numeric field of the recipe.')
       if not isinstance(values, tuple) or not values or not all(type(value) in (int, float) for value in values):
@@ -231,12 +259,25 @@ class SweepConfig(ManySeedsConfig):
       for value in values:
         self.make_train_config('recipe', self.recipe, **{name: value})
 
+  def searched(self) -> dict[str, Any]:
+    """The values to try by name of the field; one within another is named with a dot, such as `augment.rotation`."""
+    return flatten(self.search)
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+  """A mapping without the mappings in it: their items are named with a dot, such as `augment.rotation`."""
+  flat: dict[str, Any] = {}
+  for name, value in values.items():
+    flat |= {f'{name}.{inner}': item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
+  return flat
+
 
 # Each experiment's config, by the name that `config.experiment` gives.
 CONFIGS = {
   'train': TrainConfig,
   'compare': CompareConfig,
   'activations': ActivationsConfig,
+  'ensemble': EnsembleConfig,
   'sweep': SweepConfig,
 }
 Config = TrainConfig | CompareConfig | SweepConfig

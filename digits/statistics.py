@@ -19,6 +19,7 @@ DISPUTED = tuple(sorted(WRONG_LABELS + UNCLEAR_LABELS))
 
 NUM_BINS = 15
 NUM_RESAMPLES = 10_000
+NUM_SUBSETS = 100
 _LOG_TEMPERATURE_BOUNDS = (np.log(0.01), np.log(100.0))
 
 
@@ -95,6 +96,47 @@ def wilson_interval(
   centre = (fraction + z**2 / (2 * count)) / (1 + z**2 / count)
   half = z / (1 + z**2 / count) * np.sqrt(fraction * (1 - fraction) / count + z**2 / (4 * count**2))
   return centre - half, centre + half
+
+
+# Ensembles.
+
+
+def average_logits(logits: Float[np.ndarray, 'members examples classes']) -> Float[np.ndarray, 'examples classes']:
+  """The logarithms of the mean of the members' probabilities, in float64."""
+  log_probs = special.log_softmax(np.asarray(logits, np.float64), axis=-1)
+  return special.logsumexp(log_probs, axis=0) - np.log(len(logits))
+
+
+def accuracy_by_size(
+  logits: Float[np.ndarray, 'members examples classes'],
+  labels: Int[np.ndarray, ' examples'],
+  *,
+  seed: int,
+  num_subsets: int = NUM_SUBSETS,
+) -> Float[np.ndarray, ' members']:
+  """The accuracy of ensembles of 1, 2, ... members, each the mean over random subsets of that size.
+
+  A random order of the members gives one subset of each size, so that the curve is as smooth as `num_subsets` orders
+  make it. No subset is chosen: the last value is the ensemble of all, the first the mean of the single members.
+
+  Args:
+    logits: the members' logits.
+    labels: the labels.
+    seed: seed of the orders.
+    num_subsets: number of orders; of one and of all members every subset is measured.
+  """
+  probs = probabilities(logits)
+  singles = is_correct(logits, labels).mean()
+  everyone = np.mean(probs.mean(0).argmax(-1) == labels)
+  if len(logits) < 3:
+    return np.array([singles, everyone][: len(logits)])
+  rng, sums = np.random.default_rng(seed), np.zeros(len(logits))
+  for _ in range(num_subsets):
+    total = np.zeros(probs.shape[1:])
+    for size, member in enumerate(rng.permutation(len(logits))):
+      total += probs[member]
+      sums[size] += np.mean(total.argmax(-1) == labels)
+  return np.array([singles, *sums[1:-1] / num_subsets, everyone])
 
 
 # Pairs of models.

@@ -11,6 +11,7 @@ import digits
 from digits import config as config_lib
 from digits import errors, experiments
 from digits.experiments import activations, sweep
+from digits.handwriting import predict
 from digits.report import page
 from digits.train import population, runs
 
@@ -206,3 +207,87 @@ def test_bad_recipe_is_named(tiny_experiment):
   good['recipes']['cnn']['epochs'] = 0
   with pytest.raises(errors.UsageError, match=r'config\.recipes\.cnn\.epochs=0 is not allowed'):
     config_lib.from_dict(good)
+
+
+def test_ensemble(tiny_experiment, tmp_path):
+  recipes = {name: recipe for name, recipe in tiny_experiment('compare').recipes.items() if name != 'softmax'}
+  results = digits.run(tiny_experiment('ensemble', recipes=recipes, num_seeds=3), tmp_path / 'ensemble')
+  assert results == json.loads((tmp_path / 'ensemble' / 'results.json').read_text())
+  assert {name: one['members'] for name, one in results['ensembles'].items()} == {'mlp': 3, 'cnn': 3, 'all': 6}
+  alone = [runs.load_run(tmp_path / 'ensemble' / 'cnn' / f'seed-{seed}') for seed in range(3)]
+  test = digits.load_dataset('mnist', alone[0].config.data_dir, 60).test
+  probabilities = np.mean([predict.compute_probabilities(test.image, run) for run in alone], axis=0)
+  assert results['ensembles']['cnn']['accuracy'] == np.mean(probabilities.argmax(1) == test.label)
+  singles = [np.mean(predict.compute_probabilities(test.image, run).argmax(1) == test.label) for run in alone]
+  assert results['ensembles']['cnn']['single']['per_seed'] == pytest.approx(singles)
+  assert results['ensembles']['cnn']['accuracy_by_size'][0] == pytest.approx(np.mean(singles))
+  assert results['ensembles']['cnn']['accuracy_by_size'][2] == results['ensembles']['cnn']['accuracy']
+  page_text = (tmp_path / 'ensemble' / 'report.html').read_text()
+  assert 'Three networks of cnn that answer together' in page_text
+  assert 'All networks' in experiments.format_results(results, tmp_path) + page_text
+
+  # What answers for the workdir is the mean of all six.
+  together = runs.load_run(tmp_path / 'ensemble')
+  assert (together.name, len(together.model.members), together.finished) == ('ensemble', 6, True)
+  members = [
+    run
+    for name in ('mlp', 'cnn')
+    for seed in range(3)
+    for run in [runs.load_run(tmp_path / 'ensemble' / name / f'seed-{seed}')]
+  ]
+  expected = np.mean([predict.compute_probabilities(test.image[:40], run) for run in members], axis=0)
+  np.testing.assert_allclose(predict.compute_probabilities(test.image[:40], together), expected, atol=1e-6)
+  scores = digits.evaluate_split(together.variables, test, model=together.model)
+  assert scores == pytest.approx(results['test'], rel=1e-5)
+
+
+def test_ensemble_of_a_comparison(tiny_experiment, tmp_path):
+  comparison = tiny_experiment('compare', recipes={'mlp': tiny_experiment('compare').recipes['mlp']})
+  digits.run(comparison, tmp_path / 'compare')
+  config = tiny_experiment('ensemble', trained_in=str(tmp_path / 'compare'))
+  results = digits.run(config, tmp_path / 'ensemble')
+  assert list(results['ensembles']) == ['mlp']
+  assert not list((tmp_path / 'ensemble').glob('*/seed-*'))
+  assert runs.load_run(tmp_path / 'ensemble').variables['params'].keys() == {'members_0', 'members_1'}
+  assert digits.run(config, tmp_path / 'ensemble') == results
+
+  with pytest.raises(errors.UsageError, match=r'config.num_validation=70 is not that of .*: set it to 60\.'):
+    digits.run(tiny_experiment('ensemble', trained_in=str(tmp_path / 'compare'), num_validation=70), tmp_path / 'b')
+  with pytest.raises(errors.UsageError, match='is not the workdir of a comparison'):
+    digits.run(tiny_experiment('ensemble', trained_in=str(tmp_path / 'nowhere')), tmp_path / 'b')
+  with pytest.raises(errors.UsageError, match='at least two members'):
+    digits.run(tiny_experiment('ensemble', num_seeds=1), tmp_path / 'b')
+
+
+def test_sweep_searches_fields_within_fields(tiny_experiment, tmp_path):
+  recipe = {**tiny_experiment('sweep').recipe, 'augment': {'name': 'random_shift', 'max_pixels': 2}}
+  search = {'augment': {'max_pixels': (0, 1)}, 'architecture': {'hidden_units': (4, 8)}}
+  config = tiny_experiment('sweep', recipe=recipe, search=search, num_seeds=1)
+  trials = sweep.make_trials(config)
+  assert trials[1] == {'augment.max_pixels': 0, 'architecture.hidden_units': 8}
+  results = digits.run(config, tmp_path)
+  best = config_lib.load_config(tmp_path / 'best.py')
+  assert best.augment['max_pixels'] == results['trials'][0]['values']['augment.max_pixels']
+  assert best.architecture['hidden_units'] == results['trials'][0]['values']['architecture.hidden_units']
+  for wrong in ({'augment': {'name': (1, 2)}}, {'augment': {'turn': (1, 2)}}, {'augment': (1, 2)}):
+    with pytest.raises(errors.UsageError, match=r'config.search.augment\S* is not allowed: it is not a numeric field'):
+      tiny_experiment('sweep', recipe=recipe, search=wrong)
+
+
+def test_a_student_learns_from_an_ensemble(tiny_experiment, tiny_config, tmp_path):
+  digits.run(
+    tiny_experiment('ensemble', recipes={'mlp': tiny_experiment('compare').recipes['mlp']}), tmp_path / 'teacher'
+  )
+  teaching = {'workdir': str(tmp_path / 'teacher'), 'weight': 1.0, 'temperature': 1.0}
+  augmenting = {'name': 'random_shift', 'max_pixels': 1}
+  config = tiny_config('softmax', distill=teaching, augment=augmenting)
+  digits.run(config, tmp_path / 'student')
+  student, teacher = runs.load_run(tmp_path / 'student'), runs.load_run(tmp_path / 'teacher')
+  digits.run(tiny_config('softmax', augment=augmenting), tmp_path / 'sibling')
+  test = digits.load_dataset('mnist', config.data_dir, 60).test
+  answers, taught, untaught = (
+    predict.compute_probabilities(test.image, run) for run in (teacher, student, runs.load_run(tmp_path / 'sibling'))
+  )
+  assert np.abs(taught - answers).mean() < np.abs(untaught - answers).mean()
+  with pytest.raises(errors.UsageError, match='nowhere is not the workdir of a run'):
+    digits.run(tiny_config('softmax', distill={**teaching, 'workdir': 'nowhere'}), tmp_path / 'other')

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
     print(f'The run is not finished; these are the best parameters so far, from step {run.step}.', file=sys.stderr)
   scores = evaluate.evaluate_split(run.variables, split, model=run.model, batch_size=run.config.eval_batch_size)
   if args.json:
-    print(json.dumps({'model': run.config.model, 'step': run.step, 'split': args.split} | scores))
+    print(json.dumps({'model': run.name, 'step': run.step, 'split': args.split} | scores))
   else:
     print(f'{"":16}{"accuracy":>10}{"loss":>10}{"examples":>10}')
-    title = f'{run.config.model}, {args.split}'
+    title = f'{run.name}, {args.split}'
     print(f'{title:16}{scores["accuracy"]:>10.2%}{scores["loss"]:>10.4f}{scores["examples"]:>10}')

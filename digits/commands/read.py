@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
       for line in answers[-1]['lines']:
         print(f'{source}: {line["text"]}  (each digit at least {line["confidence"]:.1%})')
   if args.json:
-    print(json.dumps({'model': run.config.model, 'images': answers}))
+    print(json.dumps({'model': run.name, 'images': answers}))
   if len(answers) < len(args.images):
     sys.exit(1)
 

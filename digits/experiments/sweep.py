@@ -15,7 +15,7 @@ import numpy as np
 
 from digits import config as config_lib
 from digits import errors
-from digits.config import SweepConfig
+from digits.config import flatten, SweepConfig
 from digits.data import arrays
 from digits.models import MODELS
 from digits.runtime import files, sealed_json
@@ -78,19 +78,20 @@ def make_trials(config: SweepConfig) -> list[dict[str, float]]:
     For `grid` every combination of the values; for `random`, `num_trials` draws between the lowest and the highest, a
     function of `config.seed`.
   """
+  searched = config.searched()
   if config.method == 'grid':
-    return [dict(zip(config.search, values, strict=True)) for values in itertools.product(*config.search.values())]
+    return [dict(zip(searched, values, strict=True)) for values in itertools.product(*searched.values())]
   rng = np.random.default_rng(config.seed)
-  base = config.make_train_config('recipe', config.recipe)
+  base = flatten(dataclasses.asdict(config.make_train_config('recipe', config.recipe)))
   trials = []
   for _ in range(config.num_trials):
     trial = {}
-    for name, (low, high) in config.search.items():
+    for name, (low, high) in searched.items():
       if config.scale == 'log':
         value = float(np.exp(rng.uniform(np.log(low), np.log(high))))
       else:
         value = float(rng.uniform(low, high))
-      whole = type(getattr(base, name)) is int
+      whole = type(base[name]) is int
       trial[name] = round(value) if whole else float(f'{value:.4g}')
     trials.append(trial)
   return trials
@@ -213,9 +214,10 @@ def _write_best(config: SweepConfig, values: dict[str, float], workdir: pathlib.
 def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   """The ten best trials, best first, and the command that runs the best one."""
   names = list(results['trials'][0]['values'])
-  lines = [''.join(f'{name:>16}' for name in [*names, 'valid loss', 'valid accuracy'])]
+  widths = {name: max(16, len(name) + 2) for name in names}
+  lines = [''.join(f'{name:>{width}}' for name, width in {**widths, 'valid loss': 16, 'valid accuracy': 16}.items())]
   for trial in results['trials'][:10]:
-    values = ''.join(f'{trial["values"][name]:>16g}' for name in names)
+    values = ''.join(f'{trial["values"][name]:>{width}g}' for name, width in widths.items())
     scores = trial['valid']
     lines.append(values + (f'{scores["loss"]:>16.4f}{scores["accuracy"]:>16.2%}' if scores else f'{"diverged":>16}'))
   command = ['python', 'launch.py', f'--config={workdir / "best.py"}', f'--workdir={workdir / "best"}']

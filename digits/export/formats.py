@@ -22,6 +22,7 @@ from digits import config as config_lib
 from digits import errors
 from digits.models import layers as layers_lib
 from digits.models import registry
+from digits.models.ensemble import Ensemble
 from digits.train.runs import Run
 from digits.train.step import apply_model, Variables
 
@@ -54,6 +55,8 @@ def flatten(variables: Variables) -> dict[str, np.ndarray]:
 def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
   """What a model says about its layers; raises a UsageError, which names the formats that work, if it says nothing."""
   layers = layers_lib.layers_of(model)
+  if isinstance(model, Ensemble):
+    raise errors.UsageError(f'--format={kind} is for single networks: name a run of one, such as RECIPE/seed-0.')
   if layers is None:
     raise errors.UsageError(
       f'--format={kind} needs to know the layers of {type(model).__name__}: give it a method layers(), see '
@@ -65,7 +68,7 @@ def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
 def to_safetensors(run: Run) -> bytes:
   """The variables in safetensors format; its metadata holds the config."""
   safetensors = _import('safetensors.numpy')
-  metadata = {'model': run.config.model, 'step': str(run.step), 'config': json.dumps(config_lib.to_dict(run.config))}
+  metadata = {'model': run.name, 'step': str(run.step), 'config': json.dumps(config_lib.to_dict(run.config))}
   return safetensors.save(flatten(run.variables), metadata)
 
 
@@ -102,15 +105,22 @@ def _without_source_locations() -> Iterator[None]:
 
 def to_onnx(run: Run) -> bytes:
   """The model as an ONNX graph with its parameters in it; input `image`, output `logits`."""
-  layers = described_layers(run.model, 'onnx')
   onnx = _import('onnx')
   helper = onnx.helper
-  graph = _Graph(onnx, run.params)
-  graph.apply(layers)
+  graph = _Graph(onnx)
+  if isinstance(run.model, Ensemble):
+    graph.average(
+      [
+        graph.apply(described_layers(member, 'onnx'), run.params[f'members_{i}'], prefix=f'members_{i}.')
+        for i, member in enumerate(run.model.members)
+      ]
+    )
+  else:
+    graph.name_logits(graph.apply(described_layers(run.model, 'onnx'), run.params))
   model = helper.make_model(
     helper.make_graph(
       graph.nodes,
-      f'digits_{run.config.model}',
+      f'digits_{run.name}',
       [helper.make_tensor_value_info('image', onnx.TensorProto.UINT8, ['N', 28, 28, 1])],
       [helper.make_tensor_value_info('logits', onnx.TensorProto.FLOAT, ['N', 10])],
       list(graph.constants.values()),
@@ -126,14 +136,16 @@ def to_onnx(run: Run) -> bytes:
 class _Graph:
   """Nodes in order, and the constants they use by name."""
 
-  def __init__(self, onnx: Any, params: Mapping[str, Any]):
+  def __init__(self, onnx: Any):
     self._onnx = onnx
-    self._params = params
+    self._params: Mapping[str, Any] = {}
+    self._prefix = ''
     self.nodes: list[Any] = []
     self.constants: dict[str, Any] = {}
 
-  def apply(self, layers: list[layers_lib.Layer]) -> None:
-    """Appends the whole model."""
+  def apply(self, layers: list[layers_lib.Layer], params: Mapping[str, Any], prefix: str = '') -> str:
+    """Appends a network, its parameters named with a prefix, and returns the name of its logits."""
+    self._params, self._prefix = params, prefix
     x = self._add('Cast', 'image', to=self._onnx.TensorProto.FLOAT)
     x = self._add('Div', x, self._constant(np.float32(255)))
     shape = 'image'  # Or `channels first`, which is ONNX's order, or `flat`.
@@ -149,6 +161,17 @@ class _Graph:
           x = self._convolve(layer.name, x)
         else:
           x = self._add('MaxPool', x, kernel_shape=(2, 2), strides=(2, 2))
+    return x
+
+  def average(self, logits: list[str]) -> None:
+    """Appends the logarithms of the mean probabilities of some networks as the logits of the graph."""
+    first_axis = self._constant(np.array([0], np.int64))
+    log_probs = [self._add('Unsqueeze', self._add('LogSoftmax', x, axis=-1), first_axis) for x in logits]
+    total = self._add('ReduceLogSumExp', self._add('Concat', *log_probs, axis=0), axes=[0], keepdims=0)
+    self.name_logits(self._add('Sub', total, self._constant(np.float32(np.log(len(logits))))))
+
+  def name_logits(self, x: str) -> None:
+    """Gives what was computed the name of the graph's output."""
     self.nodes.append(self._onnx.helper.make_node('Identity', [x], ['logits']))
 
   def _add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -169,14 +192,20 @@ class _Graph:
 
   def _arrays(self, layer: str) -> tuple[np.ndarray, str]:
     """The kernel of a layer, and the name of its bias."""
-    return np.asarray(self._params[layer]['kernel']), self._constant(self._params[layer]['bias'], f'{layer}.bias')
+    return np.asarray(self._params[layer]['kernel']), self._constant(
+      self._params[layer]['bias'], f'{self._prefix}{layer}.bias'
+    )
 
   def _convolve(self, layer: str, x: str) -> str:
     kernel, bias = self._arrays(layer)
     before = [(size - 1) // 2 for size in kernel.shape[:2]]
     after = [size // 2 for size in kernel.shape[:2]]
     return self._add(
-      'Conv', x, self._constant(kernel.transpose(3, 2, 0, 1), f'{layer}.kernel'), bias, pads=before + after
+      'Conv',
+      x,
+      self._constant(kernel.transpose(3, 2, 0, 1), f'{self._prefix}{layer}.kernel'),
+      bias,
+      pads=before + after,
     )
 
   def _dense(self, layer: str, x: str, shape: str) -> str:
@@ -185,12 +214,12 @@ class _Graph:
       # A sum over the rows of the image: 784 products added up one after the other are off by more than 1e-5 where
       # logits reach 30.
       x = self._add('Transpose', self._reshape(x, 28, 28), perm=(1, 0, 2))
-      x = self._add('MatMul', x, self._constant(kernel.T.reshape(28, 28, -1), f'{layer}.kernel'))
+      x = self._add('MatMul', x, self._constant(kernel.T.reshape(28, 28, -1), f'{self._prefix}{layer}.kernel'))
       x = self._add('ReduceSum', x, self._constant(np.array([0], np.int64)), keepdims=0)
       return self._add('Add', x, bias)
     if shape == 'channels first':
       x = self._reshape(self._add('Transpose', x, perm=(0, 2, 3, 1)), kernel.shape[1])
-    return self._add('Gemm', x, self._constant(kernel, f'{layer}.kernel'), bias, transB=1)
+    return self._add('Gemm', x, self._constant(kernel, f'{self._prefix}{layer}.kernel'), bias, transB=1)
 
   def _activate(self, name: str, x: str) -> str:
     """Appends a function of `ACTIVATIONS`."""

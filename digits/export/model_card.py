@@ -11,6 +11,7 @@ import jax
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.models.activations import ACTIVATIONS
+from digits.models.ensemble import Ensemble
 from digits.store import results as results_lib
 from digits.train.runs import Run
 
@@ -156,14 +157,18 @@ def make_card(
 
 def _describe(run: Run, results: dict[str, Any] | None) -> list[str]:
   num_parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-  lines = [
-    f'## {run.config.model}',
-    '',
-    f'{registry.about(run.config.model).title.capitalize()}: {num_parameters:,} parameters, with the architecture '
-    f'`{json.dumps(dict(run.config.architecture))}`. The parameters are those after update {run.step:,} of '
-    f'{run.config.epochs} epochs with seed {run.config.seed}.',
-    '',
-  ]
+  if isinstance(run.model, Ensemble):
+    what = (
+      f'The mean of the probabilities of {len(run.model.members)} networks: {num_parameters:,} parameters in all. The '
+      "logits are that mean's logarithms."
+    )
+  else:
+    what = (
+      f'{registry.about(run.config.model).title.capitalize()}: {num_parameters:,} parameters, with the architecture '
+      f'`{json.dumps(dict(run.config.architecture))}`. The parameters are those after update {run.step:,} of '
+      f'{run.config.epochs} epochs with seed {run.config.seed}.'
+    )
+  lines = [f'## {run.name}', '', what, '']
   if results is None:
     return [*lines, 'The run is not finished: nothing was measured on the test split.', '']
   lines += ['| split | accuracy | loss (nats) | images |', '|---|---|---|---|']

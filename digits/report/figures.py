@@ -417,6 +417,21 @@ def _draw_signed(
 MIN_ANSWERS_IN_BIN = 20
 
 
+def accuracy_by_size(accuracies: Mapping[str, Sequence[float]]) -> Panel:
+  """Accuracy of ensembles against their number of members, by name of the ensemble."""
+  figure, axes = new(2.6, 'Ensembles')
+  for name, (color, marker) in looks(list(accuracies)).items():
+    sizes = np.arange(1, len(accuracies[name]) + 1)
+    axes.plot(sizes, 100 * np.array(accuracies[name]), color=color, marker=marker, markersize=3, label=name)
+  axes.set(xlabel='Members', ylabel='Test accuracy (%)')
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.legend(frameon=False)
+  ends = '; '.join(
+    f'{name}: from {values[0]:.2%} to {values[-1]:.2%} with {len(values)}' for name, values in accuracies.items()
+  )
+  return Panel('ensembles', f'Accuracy of ensembles against their number of members. {ends}.', figure)
+
+
 def calibration(
   name: str, before: statistics.Reliability, after: statistics.Reliability | None, num_seeds: int, look: Look
 ) -> Panel:

@@ -130,19 +130,30 @@ def pair_difference(pair: Scores) -> str:
   first, second, difference, (low, high) = pair['a'], pair['b'], pair['difference'], pair['interval_95']
   if difference < 0:
     first, second, difference, low, high = second, first, -difference, -high, -low
-  numbers = f'95\u00a0% interval {_signed(low)} to {_signed(high)} points, McNemar {p_value(pair["mcnemar_p"])}'
+  numbers = f'95\u00a0% interval {signed(low)} to {signed(high)} points, McNemar {p_value(pair["mcnemar_p"])}'
   if is_significant(pair):
     return f'{second} is more accurate than {first} by {points(difference)}; this is significant ({numbers}).'
   why = 'the interval contains 0' if low <= 0 <= high else 'the exact test does not reject equality'
   return (
     f'Whether {first} and {second} differ is not established: {why} '
-    f'({second} minus {first} {_signed(difference)} points, {numbers}).'
+    f'({second} minus {first} {signed(difference)} points, {numbers}).'
   )
 
 
-def _signed(fraction: float) -> str:
+def signed(fraction: float) -> str:
+  """A difference of fractions in points: 0.0026 is `+0.26`."""
   text = f'{100 * fraction:+.2f}'
   return '0.00' if float(text) == 0 else text.replace('-', '\u2212')
+
+
+def ensemble(name: str, scores: Scores) -> str:
+  """What averaging the probabilities of a recipe's networks gains over one of them."""
+  low, high = scores['gain_interval_95']
+  subject = f'{number_word(scores["members"]).capitalize()} networks of {name}' if name != 'all' else 'All networks'
+  mean = f'{percent(scores["single"]["mean"])} on average'
+  numbers = f'{signed(scores["gain"])} points, 95\u00a0% interval {signed(low)} to {signed(high)}'
+  gain = f'a significant gain ({numbers})' if low > 0 else f'whether that is a gain is not established ({numbers})'
+  return f'{subject} that answer together reach {percent(scores["accuracy"])} where one reaches {mean}: {gain}.'
 
 
 def cost(models: Mapping[str, Scores]) -> str:

@@ -1,7 +1,9 @@
 """The page about a comparison: one file that needs no network, and its figures as PNG and SVG."""
 
+from collections.abc import Mapping
 import io
 import pathlib
+from typing import Any
 
 import jinja2
 
@@ -13,12 +15,15 @@ from digits.runtime import files
 _PNG_DPI = 200
 
 
-def write_report(comparison: Comparison, directory: str | pathlib.Path) -> pathlib.Path:
+def write_report(
+  comparison: Comparison, directory: str | pathlib.Path, ensembles: Mapping[str, Any] | None = None
+) -> pathlib.Path:
   """Writes report.html and figures/, which holds every panel as PNG and SVG, and returns the path of report.html.
 
   Args:
     comparison: what to write about.
     directory: where to, made if need be.
+    ensembles: what `ensembles.measure` says of their ensembles, to write about these too.
 
   Raises:
     DigitsError: the files cannot be written.
@@ -27,16 +32,16 @@ def write_report(comparison: Comparison, directory: str | pathlib.Path) -> pathl
   with files.describe_os_errors(directory):
     (directory / 'figures').mkdir(parents=True, exist_ok=True)
     with figures.style():
-      page = _render(comparison, directory / 'figures')
+      page = _render(comparison, directory / 'figures', ensembles or {})
     with files.replace_atomically(directory / 'report.html') as file:
       file.write(page.encode())
   return directory / 'report.html'
 
 
-def _render(comparison: Comparison, directory: pathlib.Path) -> str:
+def _render(comparison: Comparison, directory: pathlib.Path, ensembles: Mapping[str, Any]) -> str:
   """The page; the panels are written on the way."""
   summary = summarize(comparison)
-  content = sections.make_sections(comparison, summary)
+  content = sections.make_sections(comparison, summary, ensembles)
   for section in content.values():
     if 'figures' in section:
       section['figures'] = [

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, UInt8
 import numpy as np
@@ -14,6 +15,7 @@ from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.report import figures, findings
 from digits.report.summary import Comparison, disputed_images, ModelRuns
+from digits.train import augment
 from digits.train.step import normalize, Variables
 
 Section = dict[str, Any]
@@ -23,6 +25,7 @@ _NUM_HARDEST = 18
 _IMAGES_PER_PANEL = 6
 _TARGET_ACCURACIES = (0.99, 0.995, 0.999)
 _MAX_HIDDEN_UNITS = 100
+_NUM_AUGMENTED = 6
 
 
 class Figure(NamedTuple):
@@ -32,11 +35,15 @@ class Figure(NamedTuple):
   caption: str
 
 
-def make_sections(comparison: Comparison, summary: Summary) -> dict[str, Section]:
+def make_sections(
+  comparison: Comparison, summary: Summary, ensembles: Mapping[str, Any] | None = None
+) -> dict[str, Section]:
   """All sections by name; each may have `findings`, which are sentences, and `figures`."""
   looks = figures.looks(list(comparison.models))
   return {
     'results': _results(summary, looks),
+    'ensembles': _ensembles(ensembles or {}),
+    'augmentation': _augmentation(comparison),
     'learning': _learning(comparison, looks),
     'errors': _errors(comparison, summary, looks),
     'hardest': _hardest(comparison, looks),
@@ -66,6 +73,48 @@ def _results(summary: Summary, looks: figures.Looks) -> Section:
     'differences': [findings.pair_difference(pair) for pair in summary['pairs']],
     'figures': [Figure(panels, 'Test accuracy of every seed. The axes of the panels differ.')],
   }
+
+
+def _ensembles(ensembles: Mapping[str, Any]) -> Section:
+  return {
+    'rows': ensembles,
+    'findings': [findings.ensemble(name, one) for name, one in ensembles.items()],
+    'figures': [
+      Figure(
+        [figures.accuracy_by_size({name: one['accuracy_by_size'] for name, one in ensembles.items()})],
+        'Accuracy against the number of members. Each value is the mean over random subsets of that size; no subset is '
+        'chosen.',
+      )
+    ]
+    if ensembles
+    else [],
+  }
+
+
+def _augmentation(comparison: Comparison) -> Section:
+  """What the networks of each recipe that augments saw: images as they are, and as four steps changed them."""
+  images = comparison.valid.image if len(comparison.valid.label) else comparison.test.image
+  images = normalize(images[:_NUM_AUGMENTED])
+  panels = []
+  for name, runs in comparison.models.items():
+    change = augment.make_augment(runs.config.augment)
+    if change is None:
+      continue
+    rows = [images, *(augment.augment_each(change, jax.random.key(step), images) for step in range(4))]
+    panels.append(
+      figures.tiles(
+        f'augmentation-{name}',
+        np.concatenate(rows)[..., 0],
+        title=name,
+        unit='Ink',
+        alt=f'{len(images)} images in the first row; below each, the same image as four steps of {name} changed it.',
+        columns=len(images),
+      )
+    )
+  caption = (
+    'Images of the validation split in the first row, and below each what four steps of training would make of it.'
+  )
+  return {'figures': [Figure(panels, caption)] if panels else []}
 
 
 def _learning(comparison: Comparison, looks: figures.Looks) -> Section:
@@ -367,8 +416,8 @@ def _settings(comparison: Comparison) -> dict[str, list[str]]:
   """The fields of the configs, one row per field, for the table of the protocol."""
   fields = (
     'architecture', 'dataset', 'num_validation', 'epochs', 'batch_size', 'optimizer', 'learning_rate', 'schedule',
-    'warmup_fraction', 'momentum', 'nesterov', 'weight_decay', 'clip_norm', 'label_smoothing', 'augment', 'ema_decay',
-    'dtype',
+    'warmup_fraction', 'momentum', 'nesterov', 'weight_decay', 'clip_norm', 'label_smoothing', 'augment', 'distill',
+    'ema_decay', 'dtype',
   )  # fmt: skip
   rows = {'seeds': [', '.join(map(str, runs.seeds)) for runs in comparison.models.values()]}
   for field in fields:

@@ -101,7 +101,7 @@ def _heat_map(values: Mapping[str, _Column], scores: Float[np.ndarray, ' trials'
     if np.isfinite(score):
       color = 'white' if score < middle else 'black'
       axes.text(column, row, f'{score:.4f}', ha='center', va='center', color=color, fontsize=7)
-  axes.set(xlabel=x_name.replace('_', ' '), ylabel=y_name.replace('_', ' '))
+  axes.set(xlabel=_words(x_name), ylabel=_words(y_name))
   axes.set_xticks(range(len(columns)), [f'{value:g}' for value in columns])
   axes.set_yticks(range(len(rows)), [f'{value:g}' for value in rows])
   figure.colorbar(image)
@@ -109,12 +109,16 @@ def _heat_map(values: Mapping[str, _Column], scores: Float[np.ndarray, ' trials'
 
 
 def _scatter(name: str, column: _Column, scores: Float[np.ndarray, ' trials'], unit: str) -> _Panel:
-  figure, axes = figures.new(2.2, name.replace('_', ' '))
+  figure, axes = figures.new(2.2, _words(name))
   axes.plot(column, scores, 'o', color=figures.MODEL_COLORS[0])
   if (column > 0).all() and column.max() > 10 * column.min():
     axes.set_xscale('log')
-  axes.set(xlabel=name.replace('_', ' '), ylabel=unit)
+  axes.set(xlabel=_words(name), ylabel=unit)
   return f'sweep-{name}', figure
+
+
+def _words(name: str) -> str:
+  return name.replace('_', ' ').replace('.', ', ')
 
 
 def _save(panels: Sequence[_Panel], directory: pathlib.Path) -> None:

@@ -31,6 +31,27 @@ def smoothed_cross_entropy(logits: Logits, labels: Labels, *, smoothing: float) 
   return optax.softmax_cross_entropy(logits, targets)
 
 
+def distillation_loss(
+  logits: Logits, labels: Labels, teacher_logits: Logits, *, hard: Loss, weight: float, temperature: float
+) -> Float[Array, ' batch']:
+  """The loss of a student: its distance from a teacher's answers, and a part of the loss by the labels.
+
+  Hinton, Vinyals and Dean 2015, arXiv:1503.02531: cross-entropy against the teacher's probabilities, both at one
+  temperature, times its square, so that the gradient does not shrink with it.
+
+  Args:
+    logits: the student's logits.
+    labels: the labels.
+    teacher_logits: the teacher's logits of the same images.
+    hard: the loss by the labels.
+    weight: share of the teacher, from 0 to 1.
+    temperature: what both logits are divided by.
+  """
+  answers = jax.nn.softmax(teacher_logits / temperature)
+  soft = temperature**2 * optax.softmax_cross_entropy(logits / temperature, answers)
+  return weight * soft + (1 - weight) * hard(logits, labels)
+
+
 class Metrics(struct.PyTreeNode):
   """Sums over examples, and the largest gradient norm of the training steps among them.
 

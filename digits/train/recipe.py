@@ -1,11 +1,13 @@
 """What a train config means: the one place where its fields become a model, an optimizer and the update of a step."""
 
+from collections.abc import Callable
 import functools
 import traceback
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 import numpy as np
 import optax
@@ -15,7 +17,7 @@ from digits.config import TrainConfig
 from digits.data import arrays
 from digits.models.registry import takes_train
 from digits.train import augment as augment_lib
-from digits.train import metrics, optim, step
+from digits.train import metrics, optim, runs, step
 
 # The config fields in which the members of a population may differ; to the compiled program they are arrays.
 VARIABLE_FIELDS = ('seed', *optim.Hyperparameters._fields)
@@ -29,14 +31,16 @@ class Recipe(NamedTuple):
     optimizer: the optimizer.
     loss: the loss that is minimised.
     augment: the augmentation, or None.
+    teacher: the teacher of a distillation, or None.
     rng: key of the run's seed.
     ema_decay: decay of the average of the variables; 0 for no average.
   """
 
   model: nn.Module
   optimizer: optax.GradientTransformation
-  loss: metrics.Loss
+  loss: Callable[..., Any]
   augment: augment_lib.Augmentation | None
+  teacher: step.Teacher | None
   rng: Key[Array, '']
   ema_decay: float
 
@@ -68,18 +72,42 @@ def make_recipe(
   loss = metrics.cross_entropy
   if config.label_smoothing:
     loss = functools.partial(metrics.smoothed_cross_entropy, smoothing=config.label_smoothing)
+  teacher = None
+  if config.distill['workdir']:
+    teacher = load_teacher(config.distill['workdir'])
+    loss = functools.partial(
+      metrics.distillation_loss,
+      hard=loss,
+      weight=config.distill['weight'],
+      temperature=config.distill['temperature'],
+    )
   return Recipe(
     model=config.make_model(),
     optimizer=optim.make_optimizer(config, num_steps, hyper),
     loss=loss,
     augment=augment_lib.make_augment(config.augment),
+    teacher=teacher,
     rng=jax.random.key(config.seed if seed is None else seed),
     ema_decay=config.ema_decay,
   )
 
 
+@functools.cache
+def load_teacher(workdir: str) -> step.Teacher:
+  """Loads the run or the ensemble whose answers a distillation learns."""
+  run = runs.load_run(workdir)
+
+  def answer(image):
+    logits: Any = run.model.apply(run.variables, image)
+    return logits.astype(jnp.float32)
+
+  return answer
+
+
 def describe_loss(config: TrainConfig) -> str:
   """What the training loss of a config is, for records and pages."""
+  if config.distill['workdir']:
+    return f'distillation from {config.distill["workdir"]}'
   return 'cross-entropy' + (f' with label smoothing {config.label_smoothing:g}' if config.label_smoothing else '')
 
 

@@ -1,6 +1,6 @@
 """Loading a trained model from the workdir of its run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 import math
 import pathlib
@@ -16,6 +16,7 @@ from digits import config as config_lib
 from digits import errors
 from digits.config import TrainConfig
 from digits.data import arrays
+from digits.models.ensemble import Ensemble
 from digits.store import checkpoint, records
 from digits.store import workdir as workdir_lib
 from digits.store.results import read_results
@@ -23,10 +24,10 @@ from digits.train.step import Variables
 
 
 class Run(NamedTuple):
-  """A trained model.
+  """A trained model, or an ensemble of several.
 
   Attributes:
-    config: the config it was trained with.
+    config: the config it was trained with; of an ensemble, that of its first member.
     model: the unbound module.
     variables: its variables with the lowest validation loss, NumPy arrays; averaged where the config says so.
     step: number of updates after which they were saved.
@@ -44,6 +45,11 @@ class Run(NamedTuple):
   workdir: pathlib.Path | None = None
 
   @property
+  def name(self) -> str:
+    """What the model is called: the value of `config.model`, or `ensemble`."""
+    return 'ensemble' if isinstance(self.model, Ensemble) else self.config.model
+
+  @property
   def params(self) -> PyTree:
     """The parameters among the variables."""
     return self.variables['params']
@@ -55,7 +61,7 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   The state of the optimizer is not read.
 
   Args:
-    workdir: the directory that the run was given.
+    workdir: the directory that the run was given, or that of an ensemble.
 
   Raises:
     UsageError: there is no run in the workdir, or its model is not registered.
@@ -64,7 +70,11 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   workdir = pathlib.Path(workdir)
   workdir_lib.refuse_links(workdir)
   try:
-    config = _load_config(workdir)
+    saved = _read_config(workdir)
+    if saved['experiment'] == 'ensemble':
+      return _load_ensemble(workdir, pathlib.Path(saved['trained_in'] or workdir))
+    config = config_lib.from_dict(_train_config(saved, workdir))
+    assert isinstance(config, TrainConfig)
     results = read_results(workdir)
     steps = checkpoint.list_steps(workdir / 'checkpoints')
     if not steps:
@@ -99,6 +109,34 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   )
 
 
+def _load_ensemble(workdir: pathlib.Path, trained_in: pathlib.Path) -> Run:
+  members = [load_run(path) for paths in find_members(trained_in).values() for path in paths]
+  if not members:
+    raise errors.UsageError(f'{workdir} is an ensemble without members: there are no finished runs in {trained_in}.')
+  return average(members)._replace(workdir=workdir)
+
+
+def average(members: Sequence[Run]) -> Run:
+  """The run that answers with the mean of its members' probabilities."""
+  variables: dict[str, dict[str, PyTree]] = {}
+  for number, member in enumerate(members):
+    for collection, tree in member.variables.items():
+      variables.setdefault(collection, {})[f'members_{number}'] = tree
+  model = Ensemble(tuple(member.model for member in members))
+  finished = all(member.finished for member in members)
+  return members[0]._replace(model=model, variables=variables, finished=finished, history=[], workdir=None)
+
+
+def find_members(workdir: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+  """The directories of the runs of an experiment of many, by recipe in the order of its config, by seed."""
+  found = {}
+  for name in _read_config(workdir).get('recipes', ()):
+    seeds = [path for path in workdir.glob(f'{name}/seed-*') if re.fullmatch(r'seed-\d+', path.name)]
+    if seeds:
+      found[name] = sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))
+  return found
+
+
 def find_runs(workdir: str | pathlib.Path) -> dict[str, pathlib.Path]:
   """Finds the runs whose models answer for a workdir.
 
@@ -107,7 +145,7 @@ def find_runs(workdir: str | pathlib.Path) -> dict[str, pathlib.Path]:
 
   Returns:
     The directory of a run by name: for an experiment, by recipe in the order of its config, the run with the lowest
-    seed; for a run, the run itself by the name of its model.
+    seed; for a run, the run itself by the name of its model; for an ensemble, the ensemble itself.
 
   Raises:
     UsageError: there is no run in the workdir.
@@ -115,13 +153,11 @@ def find_runs(workdir: str | pathlib.Path) -> dict[str, pathlib.Path]:
   """
   workdir = pathlib.Path(workdir)
   saved = _read_config(workdir)
-  found = {}
-  for name in saved.get('recipes', ()):
-    seeds = [path for path in workdir.glob(f'{name}/seed-*') if re.fullmatch(r'seed-\d+', path.name)]
-    for path in sorted(seeds, key=lambda path: int(path.name.removeprefix('seed-')))[:1]:
-      found[name] = path
+  if saved['experiment'] == 'ensemble':
+    return {'ensemble': workdir}
+  found = find_members(workdir)
   if found:
-    return found
+    return {name: paths[0] for name, paths in found.items()}
   return {_train_config(saved, workdir)['model']: workdir}
 
 
@@ -130,15 +166,9 @@ def best_of(runs: Mapping[str, pathlib.Path]) -> str:
 
   def loss(name):
     results = read_results(runs[name])
-    return results['valid']['loss'] if results and results['valid'] else math.inf
+    return results['valid']['loss'] if results and results.get('valid') else math.inf
 
   return min(reversed(list(runs)), key=loss)
-
-
-def _load_config(workdir: pathlib.Path) -> TrainConfig:
-  config = config_lib.from_dict(_train_config(_read_config(workdir), workdir))
-  assert isinstance(config, TrainConfig)
-  return config
 
 
 def _read_config(workdir: pathlib.Path) -> dict[str, Any]:

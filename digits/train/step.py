@@ -1,6 +1,7 @@
 """One training step and one evaluation step, as pure functions of arrays."""
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -13,10 +14,13 @@ import optax
 
 from digits.models.registry import takes_train
 from digits.train import augment as augment_lib
-from digits.train.metrics import Batch, cross_entropy, Loss, Metrics
+from digits.train.metrics import Batch, cross_entropy, Metrics
 
 # What Flax calls so: `params` and the model's other collections, such as `batch_stats`, by name.
 Variables = Mapping[str, PyTree]
+
+
+Teacher = Callable[[Float[Array, 'batch h w 1']], Float[Array, 'batch classes']]
 
 
 class TrainState(struct.PyTreeNode):
@@ -89,8 +93,9 @@ def train_step(
   *,
   model: nn.Module,
   optimizer: optax.GradientTransformation,
-  loss: Loss = cross_entropy,
+  loss: Callable[..., Float[Array, ' batch']] = cross_entropy,
   augment: augment_lib.Augmentation | None = None,
+  teacher: Teacher | None = None,
   rng: Key[Array, ''] | None = None,
   ema_decay: float = 0.0,
   microbatch_size: int = 0,
@@ -105,6 +110,7 @@ def train_step(
     optimizer: the optimizer that made `state.opt_state`.
     loss: maps logits and labels to the loss of each example.
     augment: a pure function `(key, images) -> images` of float images in [0, 1], called for each image alone.
+    teacher: maps images as the model sees them to a teacher's logits, which `loss` then takes as its third argument.
     rng: key of the run, for augmentation and for a model that draws random numbers; a step uses
       `fold_in(rng, state.step)`. It may be left out where nothing is random.
     ema_decay: decay of the average of the variables, where the state keeps one.
@@ -132,7 +138,8 @@ def train_step(
 
   def loss_fn(params, part):
     logits, collections = _apply_in_training(model, {'params': params, **state.collections}, part['image'], model_rng)
-    metrics = Metrics.from_logits(logits, part, loss)
+    objective = loss if teacher is None else functools.partial(_teach, loss, teacher(_as_float(part['image'])))
+    metrics = Metrics.from_logits(logits, part, objective)
     # Only a model that takes `train` changes them; those of any other must not be added up over the parts.
     return metrics.loss / jnp.maximum(count, 1.0), (metrics, collections if takes_train(model) else {})
 
@@ -164,9 +171,17 @@ def eval_step(variables: Variables, batch: Batch, *, model: nn.Module, microbatc
   return _sum_parts(measure, variables, batch, microbatch_size)
 
 
+def _teach(loss, teacher_logits, logits, labels):
+  return loss(logits, labels, teacher_logits)
+
+
+def _as_float(image):
+  return normalize(image) if image.dtype == jnp.uint8 else image
+
+
 def _apply_in_training(model, variables, image, rng):
   """Logits in training, float32, and the collections afterwards."""
-  image = normalize(image) if image.dtype == jnp.uint8 else image
+  image = _as_float(image)
   options = {'train': True} if takes_train(model) else {}
   collections = [name for name in variables if name != 'params']
   # Flax takes this one key for every kind of random number that a model asks for.
