@@ -229,12 +229,8 @@ def test_ensemble(tiny_experiment, tmp_path):
   # What answers for the workdir is the mean of all six.
   together = runs.load_run(tmp_path / 'ensemble')
   assert (together.name, len(together.model.members), together.finished) == ('ensemble', 6, True)
-  members = [
-    run
-    for name in ('mlp', 'cnn')
-    for seed in range(3)
-    for run in [runs.load_run(tmp_path / 'ensemble' / name / f'seed-{seed}')]
-  ]
+  directories = [tmp_path / 'ensemble' / name / f'seed-{seed}' for name in ('mlp', 'cnn') for seed in range(3)]
+  members = [runs.load_run(directory) for directory in directories]
   expected = np.mean([predict.compute_probabilities(test.image[:40], run) for run in members], axis=0)
   np.testing.assert_allclose(predict.compute_probabilities(test.image[:40], together), expected, atol=1e-6)
   scores = digits.evaluate_split(together.variables, test, model=together.model)

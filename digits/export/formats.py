@@ -192,21 +192,15 @@ class _Graph:
 
   def _arrays(self, layer: str) -> tuple[np.ndarray, str]:
     """The kernel of a layer, and the name of its bias."""
-    return np.asarray(self._params[layer]['kernel']), self._constant(
-      self._params[layer]['bias'], f'{self._prefix}{layer}.bias'
-    )
+    kernel, bias = (np.asarray(self._params[layer][leaf]) for leaf in ('kernel', 'bias'))
+    return kernel, self._constant(bias, f'{self._prefix}{layer}.bias')
 
   def _convolve(self, layer: str, x: str) -> str:
     kernel, bias = self._arrays(layer)
     before = [(size - 1) // 2 for size in kernel.shape[:2]]
     after = [size // 2 for size in kernel.shape[:2]]
-    return self._add(
-      'Conv',
-      x,
-      self._constant(kernel.transpose(3, 2, 0, 1), f'{self._prefix}{layer}.kernel'),
-      bias,
-      pads=before + after,
-    )
+    kernel_name = self._constant(kernel.transpose(3, 2, 0, 1), f'{self._prefix}{layer}.kernel')
+    return self._add('Conv', x, kernel_name, bias, pads=before + after)
 
   def _dense(self, layer: str, x: str, shape: str) -> str:
     kernel, bias = self._arrays(layer)

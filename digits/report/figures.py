@@ -424,7 +424,7 @@ def accuracy_by_size(accuracies: Mapping[str, Sequence[float]]) -> Panel:
     sizes = np.arange(1, len(accuracies[name]) + 1)
     axes.plot(sizes, 100 * np.array(accuracies[name]), color=color, marker=marker, markersize=3, label=name)
   axes.set(xlabel='Members', ylabel='Test accuracy (%)')
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   axes.legend(frameon=False)
   ends = '; '.join(
     f'{name}: from {values[0]:.2%} to {values[-1]:.2%} with {len(values)}' for name, values in accuracies.items()

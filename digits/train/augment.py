@@ -297,7 +297,7 @@ def sample_bilinear(
   return (1 - below) * upper + below * lower
 
 
-def change_thickness(image: Float[Array, 'h w'], pixels: ArrayLike) -> Float[Array, 'h w']:
+def change_thickness(image: Float[Array, 'h w'], pixels: float | Float[Array, '']) -> Float[Array, 'h w']:
   """Moves the outline of the ink outwards by up to one pixel, or inwards where `pixels` is negative."""
   height, width = image.shape
   padded = jnp.pad(image, 1)
