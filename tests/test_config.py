@@ -90,7 +90,7 @@ def test_load_config_overrides_and_names_a_missing_file(tmp_path):
   config = config_lib.load_config(conftest.ROOT / 'configs' / 'mlp.py', epochs=2, seed=7)
   assert (config.epochs, config.seed) == (2, 7)
   with pytest.raises(
-    errors.UsageError, match='There is no config file .*none.py: give a path, or one of activations, cnn, compare'
+    errors.UsageError, match='There is no config file .*none.py: give a path, or one of activations, cnn, '
   ):
     config_lib.load_config(tmp_path / 'none.py')
 

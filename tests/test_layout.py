@@ -23,7 +23,10 @@ ROOMS = (
   *('handwriting', 'export', 'report', 'experiments', 'commands'),
 )
 # What the other rooms may ask of models.
-OPEN_MODELS = ('digits.models', *(f'digits.models.{name}' for name in ('activations', 'layers', 'registry')))
+OPEN_MODELS = (
+  'digits.models',
+  *(f'digits.models.{name}' for name in ('activations', 'ensemble', 'layers', 'registry')),
+)
 
 
 def modules_of(root):

@@ -23,8 +23,8 @@ from digits import errors
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.models.ensemble import Ensemble
-from digits.train.runs import Run
-from digits.train.step import apply_model, Variables
+from digits.train.runs import flatten, hash_arrays, Run
+from digits.train.step import apply_model
 
 Images = UInt8[np.ndarray, 'batch 28 28 1']
 Logits = Float[np.ndarray, 'batch 10']
@@ -43,15 +43,6 @@ def reference_logits(run: Run, images: Images) -> Logits:
   return _in_batches(jax.jit(functools.partial(apply_model, registry.portable(run.model), run.variables)), images)
 
 
-def flatten(variables: Variables) -> dict[str, np.ndarray]:
-  """The variables by their dotted paths, such as conv1.kernel; all but the parameters after their collection's name."""
-  return {
-    ('' if collection == 'params' else f'{collection}.') + path: np.asarray(leaf)
-    for collection, tree in variables.items()
-    for path, leaf in traverse_util.flatten_dict(tree, sep='.').items()
-  }
-
-
 def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
   """What a model says about its layers; raises a UsageError, which names the formats that work, if it says nothing."""
   layers = layers_lib.layers_of(model)
@@ -66,10 +57,12 @@ def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
 
 
 def to_safetensors(run: Run) -> bytes:
-  """The variables in safetensors format; its metadata holds the config."""
+  """The variables in safetensors format; its metadata holds the configs, one for each member of an ensemble."""
   safetensors = _import('safetensors.numpy')
-  metadata = {'model': run.name, 'step': str(run.step), 'config': json.dumps(config_lib.to_dict(run.config))}
-  return safetensors.save(flatten(run.variables), metadata)
+  flat = {name: np.asarray(leaf) for name, leaf in flatten(run.variables).items()}
+  configs = [config_lib.to_dict(one.config) for one in run.members or (run,)]
+  metadata = {'model': run.name, 'step': str(run.step), 'configs': json.dumps(configs), 'sha256': hash_arrays(flat)}
+  return safetensors.save(flat, metadata)
 
 
 def to_stablehlo(run: Run) -> bytes:
@@ -108,11 +101,11 @@ def to_onnx(run: Run) -> bytes:
   onnx = _import('onnx')
   helper = onnx.helper
   graph = _Graph(onnx)
-  if isinstance(run.model, Ensemble):
+  if run.members:
     graph.average(
       [
-        graph.apply(described_layers(member, 'onnx'), run.params[f'members_{i}'], prefix=f'members_{i}.')
-        for i, member in enumerate(run.model.members)
+        graph.apply(described_layers(member.model, 'onnx'), member.params, prefix=f'members_{i}.')
+        for i, member in enumerate(run.members)
       ]
     )
   else:

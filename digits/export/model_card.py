@@ -11,7 +11,6 @@ import jax
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.models.activations import ACTIVATIONS
-from digits.models.ensemble import Ensemble
 from digits.store import results as results_lib
 from digits.train.runs import Run
 
@@ -157,9 +156,9 @@ def make_card(
 
 def _describe(run: Run, results: dict[str, Any] | None) -> list[str]:
   num_parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-  if isinstance(run.model, Ensemble):
+  if run.members:
     what = (
-      f'The mean of the probabilities of {len(run.model.members)} networks: {num_parameters:,} parameters in all. The '
+      f'The mean of the probabilities of {len(run.members)} networks: {num_parameters:,} parameters in all. The '
       "logits are that mean's logarithms."
     )
   else:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 import functools
+import hashlib
+import json
 import math
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 from flax import linen as nn
+from flax import traverse_util
 import jax
 from jaxtyping import PyTree
 import numpy as np
@@ -34,6 +37,7 @@ class Run(NamedTuple):
     history: the run's records, as in metrics.jsonl.
     finished: whether the run went to its end.
     workdir: where it was loaded from; None for a model that was never in a workdir.
+    members: the runs of an ensemble, whose variables are those of all; empty for a single model.
   """
 
   config: TrainConfig
@@ -43,11 +47,12 @@ class Run(NamedTuple):
   history: list[records.Record]
   finished: bool
   workdir: pathlib.Path | None = None
+  members: tuple[Any, ...] = ()
 
   @property
   def name(self) -> str:
     """What the model is called: the value of `config.model`, or `ensemble`."""
-    return 'ensemble' if isinstance(self.model, Ensemble) else self.config.model
+    return 'ensemble' if self.members else self.config.model
 
   @property
   def params(self) -> PyTree:
@@ -61,28 +66,28 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   The state of the optimizer is not read.
 
   Args:
-    workdir: the directory that the run was given, or that of an ensemble.
+    workdir: the directory that the run was given, or that of an ensemble; or a file in safetensors format that
+      `digits export` wrote.
 
   Raises:
     UsageError: there is no run in the workdir, or its model is not registered.
     DigitsError: a file of it is damaged; no number is ever made from one.
   """
   workdir = pathlib.Path(workdir)
+  if workdir.is_file():
+    return _load_exported(workdir)
   workdir_lib.refuse_links(workdir)
   try:
     saved = _read_config(workdir)
     if saved['experiment'] == 'ensemble':
       return _load_ensemble(workdir, pathlib.Path(saved['trained_in'] or workdir))
-    config = config_lib.from_dict(_train_config(saved, workdir))
-    assert isinstance(config, TrainConfig)
+    config = _check_config(_train_config(saved, workdir))
     results = read_results(workdir)
     steps = checkpoint.list_steps(workdir / 'checkpoints')
     if not steps:
       raise errors.UsageError(f'{workdir} holds no checkpoint yet: train the model first.')
     model = config.make_model()
-    variables = jax.eval_shape(
-      model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *arrays.IMAGE_SHAPE), np.float32)
-    )
+    variables = variable_shapes(model)
     params, collections = variables['params'], {name: tree for name, tree in variables.items() if name != 'params'}
     state = {'ema': variables} if config.ema_decay else {'params': params, 'collections': collections}
     load = functools.partial(checkpoint.load, workdir / 'checkpoints', template={'state': state}, partial=True)
@@ -109,6 +114,70 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   )
 
 
+def variable_shapes(model: nn.Module) -> Variables:
+  """The structure of a model's variables, with a `jax.ShapeDtypeStruct` for each array."""
+  image = jax.ShapeDtypeStruct((1, *arrays.IMAGE_SHAPE), np.float32)
+  return jax.eval_shape(model.init, jax.random.key(0), image)
+
+
+def flatten(variables: Variables) -> dict[str, Any]:
+  """The variables by their dotted paths, such as conv1.kernel; all but the parameters after their collection's name."""
+  return {
+    ('' if collection == 'params' else f'{collection}.') + path: leaf
+    for collection, tree in variables.items()
+    for path, leaf in traverse_util.flatten_dict(tree, sep='.').items()
+  }
+
+
+def hash_arrays(flat: Mapping[str, np.ndarray]) -> str:
+  """SHA-256 over the names and the bytes of some arrays, which a file in safetensors format keeps with them."""
+  digest = hashlib.sha256()
+  for name in sorted(flat):
+    digest.update(name.encode() + np.ascontiguousarray(flat[name]).tobytes())
+  return digest.hexdigest()
+
+
+def _load_exported(path: pathlib.Path) -> Run:
+  """Loads what `digits export --format=safetensors` wrote: a network, or an ensemble."""
+  try:
+    import safetensors
+  except ImportError as error:
+    raise errors.DigitsError('This file needs the package safetensors: pip install "digits-jax[export]".') from error
+  try:
+    with safetensors.safe_open(path, 'np') as file:
+      metadata, names = file.metadata() or {}, file.keys()
+      flat = {name: file.get_tensor(name) for name in names}
+    configs = [_check_config(one) for one in json.loads(metadata['configs'])]
+  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    raise errors.UsageError(
+      f'{path} is neither a workdir nor a file in safetensors format that "digits export" wrote.'
+    ) from error
+  if hash_arrays(flat) != metadata['sha256']:
+    raise errors.DigitsError(f'{path} is damaged: its arrays are not those that were written. Take another copy.')
+  models = [config.make_model() for config in configs]
+  model = models[0] if len(models) == 1 else Ensemble(tuple(models))
+  shapes = variable_shapes(model)
+  if {name: leaf.shape for name, leaf in flatten(shapes).items()} != {name: leaf.shape for name, leaf in flat.items()}:
+    raise errors.DigitsError(f'{path} does not fit the model {configs[0].model} as it is now: export it again.')
+  leaves = iter(flat[name] for name in flatten(shapes))
+  variables = {
+    collection: traverse_util.unflatten_dict({key: next(leaves) for key in traverse_util.flatten_dict(tree)})
+    for collection, tree in shapes.items()
+  }
+  run = Run(configs[0], model, variables, step=int(metadata['step']), history=[], finished=True)
+  if len(models) == 1:
+    return run
+  members = [
+    run._replace(
+      config=config,
+      model=one,
+      variables={name: tree[f'members_{i}'] for name, tree in variables.items() if f'members_{i}' in tree},
+    )
+    for i, (config, one) in enumerate(zip(configs, models, strict=True))
+  ]
+  return run._replace(members=tuple(members))
+
+
 def _load_ensemble(workdir: pathlib.Path, trained_in: pathlib.Path) -> Run:
   members = [load_run(path) for paths in find_members(trained_in).values() for path in paths]
   if not members:
@@ -124,7 +193,9 @@ def average(members: Sequence[Run]) -> Run:
       variables.setdefault(collection, {})[f'members_{number}'] = tree
   model = Ensemble(tuple(member.model for member in members))
   finished = all(member.finished for member in members)
-  return members[0]._replace(model=model, variables=variables, finished=finished, history=[], workdir=None)
+  return members[0]._replace(
+    model=model, variables=variables, finished=finished, history=[], workdir=None, members=tuple(members)
+  )
 
 
 def find_members(workdir: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -152,6 +223,8 @@ def find_runs(workdir: str | pathlib.Path) -> dict[str, pathlib.Path]:
     DigitsError: its config.json is damaged.
   """
   workdir = pathlib.Path(workdir)
+  if workdir.is_file():
+    return {load_run(workdir).name: workdir}
   saved = _read_config(workdir)
   if saved['experiment'] == 'ensemble':
     return {'ensemble': workdir}
@@ -176,6 +249,12 @@ def _read_config(workdir: pathlib.Path) -> dict[str, Any]:
   if saved is None:
     raise errors.UsageError(f'{workdir} is not the workdir of a run: it has no config.json.')
   return saved
+
+
+def _check_config(saved: dict[str, Any]) -> TrainConfig:
+  config = config_lib.from_dict(saved)
+  assert isinstance(config, TrainConfig)
+  return config
 
 
 def _train_config(saved: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
