@@ -52,7 +52,7 @@ CONDITIONS = {
   'touching': Condition(gap=(-1, 0)),
 }
 # A field of the mix is of one of these.
-_MIXED = (
+MIXED = (
   Condition(),
   Condition(slanted=True),
   Condition(rule=0.95),
@@ -149,7 +149,7 @@ def measure(run, split, composed):
   return counts
 
 
-def _compose_all(rng, split, conditions, num):
+def compose_all(rng, split, conditions, num):
   """Yields fields with `num` strings or one more."""
   while num > 0:
     condition = conditions[rng.integers(len(conditions))]
@@ -171,12 +171,12 @@ def main():
   split = getattr(dataset, args.split)
   measured = {}
   print(f'{"":16}{"right":>8}{"model":>8}{"count":>8}{"digit":>8}')
-  for name, conditions in {'mix': _MIXED, **{name: (value,) for name, value in CONDITIONS.items()}}.items():
+  for name, conditions in {'mix': MIXED, **{name: (value,) for name, value in CONDITIONS.items()}}.items():
     if args.conditions and name not in args.conditions:
       continue
     # A seed of its own for each condition: adding one does not change the others.
     rng = np.random.default_rng([args.seed, *name.encode()])
-    counts = measured[name] = measure(run, split, _compose_all(rng, split, conditions, args.num))
+    counts = measured[name] = measure(run, split, compose_all(rng, split, conditions, args.num))
     shares = ''.join(f'{counts[key] / counts["strings"]:>8.1%}' for key in ('right', 'model', 'count', 'digit'))
     print(f'{name:16}{shares}', flush=True)
   if args.json:
