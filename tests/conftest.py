@@ -200,4 +200,4 @@ def quick_run(mnist):
 
   for epoch in range(config.epochs):
     state = run_epoch(state, mnist.train, digits.shuffled_order(0, epoch, num_examples, batch_size))
-  return digits.Run(config, model, jax.device_get(state.variables), step=num_steps, history=[], finished=True)
+  return digits.Run(config, model, jax.device_get(state.variables), step=num_steps, history=[])

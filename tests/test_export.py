@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import conftest
+import jax
 import numpy as np
 import pytest
 from support import own_models
@@ -14,6 +15,7 @@ import digits
 from digits import config as config_lib
 from digits import errors
 from digits.export import formats, model_card
+from digits.train import runs as runs_lib
 from digits.train import step as step_lib
 
 KINDS = sorted(formats.FORMATS)
@@ -27,7 +29,7 @@ def make_run(name, **architecture):
   shipped = config['architecture'] if is_shipped else {}
   config = config_lib.from_dict(config | {'model': name, 'architecture': shipped | architecture, 'num_validation': 60})
   model = config.make_model()
-  return digits.Run(config, model, own_models.random_variables(model), step=3, history=[], finished=True)
+  return digits.Run(config, model, own_models.random_variables(model), step=3, history=[])
 
 
 RUNS = {
@@ -103,9 +105,7 @@ def test_a_model_that_needs_to_count_its_images_is_refused_by_stablehlo(undescri
 
 def test_the_card_of_a_model_that_says_nothing_of_its_layers_has_no_numpy_code(undescribed):
   content = formats.to_safetensors(undescribed)
-  card = model_card.make_card(
-    [undescribed], kind='safetensors', file='it', content=content, results=[None], difference=0.0
-  )
+  card = model_card.make_card([undescribed], kind='safetensors', file='it', content=content, difference=0.0)
   assert '```' not in card
   assert 'does not describe its layers' in card
   assert '`{"features": 2}`' in card
@@ -147,7 +147,7 @@ def _code_of_card(run, kind, directory):
   content = formats.FORMATS[kind][0](run)
   (directory / f'model.{kind}').write_bytes(content)
   np.save(directory / 'images.npy', IMAGES[:5])
-  card = model_card.make_card([run], kind=kind, file=f'model.{kind}', content=content, results=[None], difference=1e-6)
+  card = model_card.make_card([run], kind=kind, file=f'model.{kind}', content=content, difference=1e-6)
   code = re.search(r'```python\n(.*?)```', card, re.DOTALL)[1]
   assert 'digits' not in code
   code = code.replace(f"'model.{kind}'", repr(str(directory / f'model.{kind}')))
@@ -198,3 +198,52 @@ def test_a_missing_package_is_one_sentence(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
   with pytest.raises(errors.DigitsError, match=r'needs the package \w+: pip install "digits-jax\[export\]"'):
     formats.FORMATS[kind][0](make_run('softmax'))
+
+
+@pytest.fixture(scope='module')
+def ensemble():
+  """An ensemble of three networks of two models."""
+  return runs_lib.average([make_run('mlp'), make_run('cnn', features=(3, 4)), make_run('own_described', inner='gelu', outer='silu')])
+
+
+@pytest.mark.parametrize('kind', ['safetensors', 'stablehlo', 'onnx'])
+def test_an_ensemble_is_exported_whole(ensemble, kind):
+  write, execute = formats.FORMATS[kind]
+  images = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
+  content = write(ensemble)
+  logits = execute(content, ensemble, images)
+  members = [np.asarray(step_lib.apply_model(one.model, one.variables, images)) for one in ensemble.members]
+  powers = np.exp(np.array(members, np.float64))
+  expected = (powers / powers.sum(-1, keepdims=True)).mean(0)
+  np.testing.assert_allclose(np.exp(logits), expected, rtol=2e-4, atol=1e-7)
+  card = model_card.make_card([ensemble], kind=kind, file='it', content=content, difference=0.0)
+  assert 'mean of the probabilities of 3 networks' in card
+
+
+def test_an_ensemble_is_no_page_to_draw_on(ensemble):
+  with pytest.raises(errors.UsageError, match='for single networks: name a run of one'):
+    formats.described_layers(ensemble.model, 'html')
+
+
+def test_an_exported_file_is_a_run(ensemble, tmp_path):
+  single = make_run('mlp')._replace(results={'test': {'accuracy': 0.5}})
+  for run in (single, ensemble):
+    path = tmp_path / 'it.safetensors'
+    path.write_bytes(formats.to_safetensors(run))
+    loaded = runs_lib.load_run(path)
+    assert (loaded.name, loaded.config, loaded.step, loaded.results) == (run.name, run.config, run.step, run.results)
+    assert [one.config for one in loaded.members] == [one.config for one in run.members]
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, run.variables)
+    assert runs_lib.find_runs(path) == {run.name: path}
+
+
+def test_another_or_a_damaged_file_is_no_run(tmp_path):
+  path = tmp_path / 'it.safetensors'
+  content = formats.to_safetensors(make_run('mlp'))
+  path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+  with pytest.raises(errors.DigitsError, match='it.safetensors cannot be loaded. It is damaged'):
+    runs_lib.load_run(path)
+  for other in (b'', b'text', content[:-3], b'\xff' * 100):
+    path.write_bytes(other)
+    with pytest.raises(errors.UsageError, match='not in safetensors format as "digits export" writes it'):
+      runs_lib.load_run(path)

@@ -6,11 +6,11 @@ safetensors, stablehlo and onnx are checked before they are written: their logit
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import json
 import pathlib
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from digits import errors
 from digits.commands import cli
@@ -38,13 +38,11 @@ def run(args: argparse.Namespace) -> None:
   """Writes the file and its card, and says where they are."""
   from digits.export import model_card
   from digits.runtime import files
-  from digits.store import results as results_lib
   from digits.train import runs
 
   paths = runs.find_runs(args.workdir)
-  results = {name: results_lib.read_results(path) for name, path in paths.items()}
   if args.format == 'html':
-    exported, content = _make_page(args.workdir, results)
+    exported, content = _make_page(args.workdir)
     difference = None
   elif len(paths) > 1:
     raise errors.UsageError(
@@ -58,7 +56,6 @@ def run(args: argparse.Namespace) -> None:
     kind=args.format,
     file=args.output.name,
     content=content,
-    results=[results[name] for name in exported],
     difference=difference,
   )
   card_path = args.output.with_name(args.output.name + '.md')
@@ -74,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     print(f'{args.output}: {len(content):,} bytes{checked}. Its card: {card_path}')
 
 
-def _make_page(workdir: str, results: Mapping[str, dict[str, Any] | None]) -> 'tuple[dict[str, Run], bytes]':
+def _make_page(workdir: str) -> 'tuple[dict[str, Run], bytes]':
   """The page to draw on, and the runs that answer there; a model that does not describe its layers is left out."""
   from digits.export import drawing_page
   from digits.handwriting import predict
@@ -87,13 +84,12 @@ def _make_page(workdir: str, results: Mapping[str, dict[str, Any] | None]) -> 't
     print(f'{name} does not describe its layers, so it is left out.', file=sys.stderr)
   answerers = {}
   for name, (run, temperature) in drawable.items():
-    finished = results[name]
     answerers[name] = drawing_page.Answerer(
       run.model,
       run.params,
       title=registry.about(run.config.model).title,
       temperature=temperature,
-      accuracy=finished['test']['accuracy'] if finished else None,
+      accuracy=run.results['test']['accuracy'] if run.results else None,
     )
   return {name: run for name, (run, _) in drawable.items()}, drawing_page.to_html(answerers)
 

@@ -12,7 +12,6 @@ import json
 from typing import Any
 
 from flax import linen as nn
-from flax import traverse_util
 import jax
 from jax import numpy as jnp
 from jaxtyping import Float, UInt8
@@ -23,7 +22,7 @@ from digits import errors
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.models.ensemble import Ensemble
-from digits.train.runs import flatten, hash_arrays, Run
+from digits.train.runs import flatten, from_safetensors, hash_arrays, Run
 from digits.train.step import apply_model
 
 Images = UInt8[np.ndarray, 'batch 28 28 1']
@@ -57,12 +56,22 @@ def described_layers(model: nn.Module, kind: str) -> list[layers_lib.Layer]:
 
 
 def to_safetensors(run: Run) -> bytes:
-  """The variables in safetensors format; its metadata holds the configs, one for each member of an ensemble."""
+  """The variables in safetensors format; its metadata holds config and results, of an ensemble those of each member.
+
+  `digits.train.runs.from_safetensors` makes the run of it again.
+  """
   safetensors = _import('safetensors.numpy')
-  flat = {name: np.asarray(leaf) for name, leaf in flatten(run.variables).items()}
-  configs = [config_lib.to_dict(one.config) for one in run.members or (run,)]
-  metadata = {'model': run.name, 'step': str(run.step), 'configs': json.dumps(configs), 'sha256': hash_arrays(flat)}
-  return safetensors.save(flat, metadata)
+  members = run.members or (run,)
+  flat = {
+    (f'members_{number}.' if run.members else '') + name: np.asarray(leaf)
+    for number, member in enumerate(members)
+    for name, leaf in flatten(member.variables).items()
+  }
+  saved = [
+    {'config': config_lib.to_dict(member.config), 'step': member.step, 'results': member.results} for member in members
+  ]
+  metadata = {'runs': json.dumps(saved), 'results': json.dumps(run.results), 'sha256': hash_arrays(flat)}
+  return safetensors.save(flat, {'model': run.name} | metadata)
 
 
 def to_stablehlo(run: Run) -> bytes:
@@ -222,13 +231,9 @@ class _Graph:
 
 
 def run_safetensors(content: bytes, run: Run, images: Images) -> Logits:
-  """Logits of what was exported: the variables read back, in the model of `run`."""
-  arrays = iter(_import('safetensors.numpy').load(content)[name] for name in flatten(run.variables))
-  variables = {
-    collection: traverse_util.unflatten_dict({path: next(arrays) for path in traverse_util.flatten_dict(tree)})
-    for collection, tree in run.variables.items()
-  }
-  return reference_logits(run._replace(variables=variables), images)
+  """Logits of what was exported: the run made of it again."""
+  del run
+  return reference_logits(from_safetensors(content), images)
 
 
 def run_stablehlo(content: bytes, run: Run, images: Images) -> Logits:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import hashlib
 import json
-from typing import Any
 
 from flax import linen as nn
 import jax
@@ -110,7 +109,6 @@ def make_card(
   kind: str,
   file: str,
   content: bytes,
-  results: Sequence[dict[str, Any] | None],
   difference: float | None,
 ) -> str:
   """Writes the model card of an exported file, in Markdown.
@@ -120,12 +118,11 @@ def make_card(
     kind: format of the file.
     file: name of the file.
     content: the file itself.
-    results: the content of results.json for each run, or None if it is not finished.
     difference: the largest difference of a logit from JAX on the test split; None if it was not measured.
   """
   lines = [f'# {file}', '']
-  for run, scores in zip(runs, results, strict=True):
-    lines += _describe(run, scores)
+  for run in runs:
+    lines += _describe(run)
   config = runs[0].config
   kept = f', of which the last {config.num_validation:,} were kept for validation' if config.num_validation else ''
   lines += [
@@ -154,7 +151,7 @@ def make_card(
   return '\n'.join([*lines, f'- written with: {versions}', ''])
 
 
-def _describe(run: Run, results: dict[str, Any] | None) -> list[str]:
+def _describe(run: Run) -> list[str]:
   num_parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   if run.members:
     what = (
@@ -168,6 +165,7 @@ def _describe(run: Run, results: dict[str, Any] | None) -> list[str]:
       f'{run.config.epochs} epochs with seed {run.config.seed}.'
     )
   lines = [f'## {run.name}', '', what, '']
+  results = run.results
   if results is None:
     return [*lines, 'The run is not finished: nothing was measured on the test split.', '']
   lines += ['| split | accuracy | loss (nats) | images |', '|---|---|---|---|']

@@ -35,7 +35,7 @@ class Run(NamedTuple):
     variables: its variables with the lowest validation loss, NumPy arrays; averaged where the config says so.
     step: number of updates after which they were saved.
     history: the run's records, as in metrics.jsonl.
-    finished: whether the run went to its end.
+    results: the content of results.json; None while the run is not finished.
     workdir: where it was loaded from; None for a model that was never in a workdir.
     members: the runs of an ensemble, whose variables are those of all; empty for a single model.
   """
@@ -45,9 +45,14 @@ class Run(NamedTuple):
   variables: Variables
   step: int
   history: list[records.Record]
-  finished: bool
+  results: Mapping[str, Any] | None = None
   workdir: pathlib.Path | None = None
   members: tuple[Any, ...] = ()
+
+  @property
+  def finished(self) -> bool:
+    """Whether the run went to its end."""
+    return self.results is not None
 
   @property
   def name(self) -> str:
@@ -75,7 +80,10 @@ def load_run(workdir: str | pathlib.Path) -> Run:
   """
   workdir = pathlib.Path(workdir)
   if workdir.is_file():
-    return _load_exported(workdir)
+    try:
+      return from_safetensors(workdir.read_bytes())
+    except errors.DigitsError as error:
+      raise type(error)(f'{workdir} cannot be loaded. {error}') from error
   workdir_lib.refuse_links(workdir)
   try:
     saved = _read_config(workdir)
@@ -109,7 +117,7 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     variables=loaded['ema'] if config.ema_decay else {'params': loaded['params'], **loaded['collections']},
     step=best_step,
     history=newest.record['history'],
-    finished=results is not None,
+    results=results,
     workdir=workdir,
   )
 
@@ -137,52 +145,45 @@ def hash_arrays(flat: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-def _load_exported(path: pathlib.Path) -> Run:
-  """Loads what `digits export --format=safetensors` wrote: a network, or an ensemble."""
+def from_safetensors(content: bytes) -> Run:
+  """The run, or the ensemble, in a file that `digits export --format=safetensors` wrote.
+
+  Raises:
+    UsageError: these are not the bytes of such a file, or its model is not registered.
+    DigitsError: the arrays are not those that were written, or do not fit the model.
+  """
   try:
-    import safetensors
+    import safetensors.numpy
   except ImportError as error:
     raise errors.DigitsError('This file needs the package safetensors: pip install "digits-jax[export]".') from error
   try:
-    with safetensors.safe_open(path, 'np') as file:
-      metadata, names = file.metadata() or {}, file.keys()
-      flat = {name: file.get_tensor(name) for name in names}
-    configs = [_check_config(one) for one in json.loads(metadata['configs'])]
+    flat = safetensors.numpy.load(content)
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])['__metadata__']
+    saved, results = json.loads(metadata['runs']), json.loads(metadata['results'])
   except (safetensors.SafetensorError, KeyError, ValueError) as error:
-    raise errors.UsageError(
-      f'{path} is neither a workdir nor a file in safetensors format that "digits export" wrote.'
-    ) from error
+    raise errors.UsageError('It is not in safetensors format as "digits export" writes it.') from error
   if hash_arrays(flat) != metadata['sha256']:
-    raise errors.DigitsError(f'{path} is damaged: its arrays are not those that were written. Take another copy.')
-  models = [config.make_model() for config in configs]
-  model = models[0] if len(models) == 1 else Ensemble(tuple(models))
-  shapes = variable_shapes(model)
-  if {name: leaf.shape for name, leaf in flatten(shapes).items()} != {name: leaf.shape for name, leaf in flat.items()}:
-    raise errors.DigitsError(f'{path} does not fit the model {configs[0].model} as it is now: export it again.')
-  leaves = iter(flat[name] for name in flatten(shapes))
-  variables = {
-    collection: traverse_util.unflatten_dict({key: next(leaves) for key in traverse_util.flatten_dict(tree)})
-    for collection, tree in shapes.items()
-  }
-  run = Run(configs[0], model, variables, step=int(metadata['step']), history=[], finished=True)
-  if len(models) == 1:
-    return run
-  members = [
-    run._replace(
-      config=config,
-      model=one,
-      variables={name: tree[f'members_{i}'] for name, tree in variables.items() if f'members_{i}' in tree},
-    )
-    for i, (config, one) in enumerate(zip(configs, models, strict=True))
-  ]
-  return run._replace(members=tuple(members))
+    raise errors.DigitsError('It is damaged: its arrays are not those that were written. Take another copy.')
+  members = []
+  for number, one in enumerate(saved):
+    config = _check_config(one['config'])
+    model, prefix = config.make_model(), f'members_{number}.' if len(saved) > 1 else ''
+    variables: dict[str, PyTree] = {}
+    for collection, tree in variable_shapes(model).items():
+      shapes = traverse_util.flatten_dict(tree, sep='.')
+      leaves = [flat.get(prefix + name) for name in flatten({collection: tree})]
+      if any(leaf is None or leaf.shape != one.shape for leaf, one in zip(leaves, shapes.values(), strict=True)):
+        raise errors.DigitsError(f'It does not fit the model {config.model} as it is now: export the run again.')
+      variables[collection] = traverse_util.unflatten_dict(dict(zip(shapes, leaves, strict=True)), sep='.')
+    members.append(Run(config, model, variables, step=one['step'], history=[], results=one['results']))
+  return members[0] if len(members) == 1 else average(members)._replace(results=results)
 
 
 def _load_ensemble(workdir: pathlib.Path, trained_in: pathlib.Path) -> Run:
   members = [load_run(path) for paths in find_members(trained_in).values() for path in paths]
   if not members:
     raise errors.UsageError(f'{workdir} is an ensemble without members: there are no finished runs in {trained_in}.')
-  return average(members)._replace(workdir=workdir)
+  return average(members)._replace(workdir=workdir, results=read_results(workdir))
 
 
 def average(members: Sequence[Run]) -> Run:
@@ -192,9 +193,8 @@ def average(members: Sequence[Run]) -> Run:
     for collection, tree in member.variables.items():
       variables.setdefault(collection, {})[f'members_{number}'] = tree
   model = Ensemble(tuple(member.model for member in members))
-  finished = all(member.finished for member in members)
   return members[0]._replace(
-    model=model, variables=variables, finished=finished, history=[], workdir=None, members=tuple(members)
+    model=model, variables=variables, results=None, history=[], workdir=None, members=tuple(members)
   )
 
 
