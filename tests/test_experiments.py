@@ -285,5 +285,5 @@ def test_a_student_learns_from_an_ensemble(tiny_experiment, tiny_config, tmp_pat
     predict.compute_probabilities(test.image, run) for run in (teacher, student, runs.load_run(tmp_path / 'sibling'))
   )
   assert np.abs(taught - answers).mean() < np.abs(untaught - answers).mean()
-  with pytest.raises(errors.UsageError, match='nowhere is not the workdir of a run'):
+  with pytest.raises(errors.UsageError, match="config.distill.workdir='nowhere' holds no teacher"):
     digits.run(tiny_config('softmax', distill={**teaching, 'workdir': 'nowhere'}), tmp_path / 'other')

@@ -203,7 +203,9 @@ def test_a_missing_package_is_one_sentence(kind, monkeypatch):
 @pytest.fixture(scope='module')
 def ensemble():
   """An ensemble of three networks of two models."""
-  return runs_lib.average([make_run('mlp'), make_run('cnn', features=(3, 4)), make_run('own_described', inner='gelu', outer='silu')])
+  return runs_lib.average(
+    [make_run('mlp'), make_run('cnn', features=(3, 4)), make_run('own_described', inner='gelu', outer='silu')]
+  )
 
 
 @pytest.mark.parametrize('kind', ['safetensors', 'stablehlo', 'onnx'])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 from hypothesis import given, settings
@@ -202,3 +203,28 @@ def test_disputed_labels_are_fifteen_images_of_the_test_split():
   assert len(set(statistics.DISPUTED)) == len(statistics.WRONG_LABELS) + len(statistics.UNCLEAR_LABELS) == 15
   assert min(statistics.DISPUTED) >= 0
   assert max(statistics.DISPUTED) < 10_000
+
+
+def test_an_ensemble_averages_probabilities():
+  logits = np.random.default_rng(0).normal(0, 3, (4, 50, 10))
+  powers = np.exp(logits)
+  expected = (powers / powers.sum(-1, keepdims=True)).mean(0)
+  np.testing.assert_allclose(np.exp(statistics.average_logits(logits)), expected)
+  single = np.log(powers[0] / powers[0].sum(-1, keepdims=True))
+  np.testing.assert_allclose(statistics.average_logits(logits[:1]), single)
+  # Far from everything that float64 can hold as a probability.
+  assert np.isfinite(statistics.average_logits(np.array([[[0.0, -2000.0]], [[0.0, -3000.0]]]))).all()
+
+
+def test_accuracy_by_size_is_the_mean_over_subsets():
+  rng = np.random.default_rng(1)
+  labels = rng.integers(0, 3, 200)
+  logits = rng.normal(0, 1, (5, 200, 3)) + np.eye(3)[labels]
+  measured = statistics.accuracy_by_size(logits, labels, seed=0, num_subsets=400)
+  probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  for size in range(1, 6):
+    subsets = itertools.combinations(range(5), size)
+    exact = np.mean([np.mean(probs[list(one)].mean(0).argmax(-1) == labels) for one in subsets])
+    assert measured[size - 1] == pytest.approx(exact, abs=1e-12 if size in (1, 5) else 0.005)
+  assert statistics.accuracy_by_size(logits[:1], labels, seed=0).tolist() == [np.mean(logits[0].argmax(-1) == labels)]
+  assert len(statistics.accuracy_by_size(logits[:2], labels, seed=0)) == 2

@@ -1,6 +1,6 @@
 """The comparison: trains every recipe with every seed, and tests whether the models really differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import logging
 import pathlib
 from typing import Any
@@ -9,6 +9,7 @@ from flax import linen as nn
 import jax
 import numpy as np
 
+from digits import errors
 from digits.config import CompareConfig, TrainConfig
 from digits.data import arrays
 from digits.handwriting.predict import apply_batched
@@ -16,10 +17,9 @@ from digits.models import registry
 from digits.report import summary
 from digits.runtime.progress import Stopwatch
 from digits.store import workdir as workdir_lib
-from digits.store.results import read_results
 from digits.train import compiled, population
 from digits.train.recipe import check_recipe
-from digits.train.runs import load_run
+from digits.train.runs import load_run, Run
 
 _logger = logging.getLogger(__name__)
 
@@ -104,23 +104,36 @@ def load_comparison(config: CompareConfig, workdir: pathlib.Path, dataset: array
   """Loads the finished runs of an experiment, verified, with their logits."""
   models = {}
   for name, train_configs in config.train_configs().items():
-    directories = [run_directory(workdir, name, one) for one in train_configs]
-    runs = [load_run(directory) for directory in directories]
-    results = [read_results(directory) or {} for directory in directories]
-    published = registry.about(train_configs[0].model).published if config.dataset == 'mnist' else None
-    models[name] = summary.ModelRuns(
-      config=runs[0].config,
-      num_parameters=results[0]['num_parameters'],
-      published=published and published._asdict(),
-      histories=[run.history for run in runs],
-      seconds=[result['seconds'] for result in results],
-      seeds=[run.config.seed for run in runs],
-      valid_logits=np.stack([apply_batched(run, dataset.valid.image) for run in runs]),
-      test_logits=np.stack([apply_batched(run, dataset.test.image) for run in runs]),
-      variables=runs[0].variables,
-      model=runs[0].model,
-    )
+    runs = [load_run(run_directory(workdir, name, one)) for one in train_configs]
+    models[name] = measure_runs(runs, dataset)
   return summary.Comparison(models, dataset.test, dataset.valid)
+
+
+def measure_runs(runs: Sequence[Run], dataset: arrays.Dataset) -> summary.ModelRuns:
+  """The logits of some finished runs of one recipe, and what else a comparison asks of them.
+
+  Raises:
+    UsageError: one of them is not finished.
+  """
+  results = []
+  for run in runs:
+    if run.results is None:
+      raise errors.UsageError(f'{run.workdir} is not finished: run its training command again first.')
+    results.append(run.results)
+  config = runs[0].config
+  published = registry.about(config.model).published if config.dataset == 'mnist' else None
+  return summary.ModelRuns(
+    config=config,
+    num_parameters=results[0]['num_parameters'],
+    published=published and published._asdict(),
+    histories=[run.history for run in runs],
+    seconds=[result['seconds'] for result in results],
+    seeds=[run.config.seed for run in runs],
+    valid_logits=np.stack([apply_batched(run, dataset.valid.image) for run in runs]),
+    test_logits=np.stack([apply_batched(run, dataset.test.image) for run in runs]),
+    variables=runs[0].variables,
+    model=runs[0].model,
+  )
 
 
 def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:

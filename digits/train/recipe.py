@@ -95,7 +95,10 @@ def make_recipe(
 @functools.cache
 def load_teacher(workdir: str) -> step.Teacher:
   """Loads the run or the ensemble whose answers a distillation learns."""
-  run = runs.load_run(workdir)
+  try:
+    run = runs.load_run(workdir)
+  except errors.UsageError as error:
+    raise errors.UsageError(f'config.distill.workdir={workdir!r} holds no teacher: {error}') from error
 
   def answer(image):
     logits: Any = run.model.apply(run.variables, image)

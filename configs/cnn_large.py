@@ -1,0 +1,14 @@
+"""A wider model 3 on distorted images: the best of a plain convolutional network of any size, in 25 minutes.
+
+python launch.py --config=configs/cnn_large.py
+"""
+
+import digits
+
+
+def get_config():
+  config = digits.get_config('cnn_augmented')
+  config.architecture.features = (32, 64, 128)
+  config.architecture.hidden_units = 256
+  config.epochs = 40
+  return config
