@@ -249,3 +249,36 @@ def test_reliability_is_that_of_the_committed_campaign():
   assert all(FAULTS['caught'].values())
   struck = kinds['disk']['trials'] - kinds['disk']['outcomes'].get('not hit', 0)
   assert f'of the `disk` trials {struck} struck' in ' '.join(README.split())
+
+
+def record_rows():
+  """The rows of the table of the record, of the committed results."""
+  record = json.loads((conftest.ROOT / 'results' / 'record.json').read_text())
+  rows = []
+  for name, scores in {'cnn': COMPARISON['models']['cnn'], **record['models']}.items():
+    accuracy, loss = scores['test']['accuracy'], scores['test']['loss']
+    seconds = scores['seconds']['total']['mean']
+    rows.append(
+      f'| `{name if name == "cnn" else f"cnn_{name}"}` | {accuracy["n"]} | {100 * accuracy["mean"]:.2f} ± '
+      f'{100 * accuracy["std"]:.2f} % | {loss["mean"]:.4f} ± {loss["std"]:.4f} | {scores["num_parameters"]:,} '
+      f'| {f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"} |'
+    )
+  for name, scores in record['ensembles'].items():
+    low, high = scores['interval_95']
+    members = scores['members']
+    size = members * record['models'][name]['num_parameters'] if name != 'all' else None
+    rows.append(
+      f'| {"all" if name == "all" else f"`cnn_{name}`"}, averaged | {members} | {100 * scores["accuracy"]:.2f} % '
+      f'({100 * low:.2f} to {100 * high:.2f}) | {scores["loss"]:.4f} | {f"{size:,}" if size else ""} | |'
+    )
+  return rows
+
+
+def test_the_table_of_the_record_is_that_of_the_committed_results():
+  section = README.split('## The record')[1].split('\n## ')[0]
+  table = section.split('\n\n')[3].splitlines()
+  assert table[:2] == [
+    '| recipe | networks | test accuracy | test loss | parameters | time |',
+    '|---|---|---|---|---|---|',
+  ]
+  assert table[2:] == record_rows()
