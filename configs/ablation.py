@@ -1,8 +1,8 @@
-"""What each ingredient of `cnn_augmented.py` is worth, alone and left out, and what augmentation is worth to each model.
+"""What each ingredient of `cnn_augmented.py` is worth, alone and left out, and what it is worth to each model.
 
 python launch.py --config=configs/ablation.py
 
-4 hours on 2 CPU cores: 18 recipes of five seeds. --config.num_seeds=2 is enough to see the large differences.
+4 hours on 2 CPU cores: 20 recipes of five seeds. --config.num_seeds=2 is enough to see the large differences.
 """
 
 import ml_collections

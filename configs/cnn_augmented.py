@@ -1,6 +1,9 @@
 """Model 3 on distorted images: the layers of `cnn.py`, each image changed anew in every epoch.
 
 python launch.py --config=configs/cnn_augmented.py
+
+Seed 0: test accuracy 99.67%, test loss 0.0548, 408 s on 2 CPU cores (jax 0.10.2), where cnn.py took 50 s.
+Ten seeds: 99.64 %.
 """
 
 import ml_collections

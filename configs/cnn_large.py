@@ -1,4 +1,4 @@
-"""A wider model 3 on distorted images: the best of a plain convolutional network of any size, in 25 minutes.
+"""A wider model 3 on distorted images.
 
 python launch.py --config=configs/cnn_large.py
 """

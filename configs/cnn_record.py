@@ -1,6 +1,8 @@
-"""Model 3, trained for longer on stronger distortions: the best that is known of its 123,222 parameters.
+"""Model 3, trained for longer on distorted images.
 
 python launch.py --config=configs/cnn_record.py
+
+Two seeds: test accuracy 99.62% and 99.69%, so far no better than the 36 epochs of cnn_augmented.py.
 """
 
 import digits

@@ -41,7 +41,7 @@ def test_configs_describe_the_papers_models(name, model):
     ('learning_rate', -0.1, 'config.learning_rate=-0.1'),
     ('momentum', float('inf'), 'config.momentum=inf'),
     ('nesterov', 1, 'config.nesterov=1 is not allowed: it must be True or False'),
-    ('model', 'rnn', "config.model='rnn' is not a registered model (known: cnn, mlp, softmax)"),
+    ('model', 'rnn', "config.model='rnn' is not a registered model (known: cnn, mlp, softmax"),
     ('schedule', 'linear', "config.schedule='linear'"),
     ('dtype', 'float64', "config.dtype='float64'"),
     ('experiment', 'play', "config.experiment='play'"),
@@ -90,7 +90,7 @@ def test_load_config_overrides_and_names_a_missing_file(tmp_path):
   config = config_lib.load_config(conftest.ROOT / 'configs' / 'mlp.py', epochs=2, seed=7)
   assert (config.epochs, config.seed) == (2, 7)
   with pytest.raises(
-    errors.UsageError, match='There is no config file .*none.py: give a path, or one of activations, cnn, '
+    errors.UsageError, match='There is no config file .*none.py: give a path, or one of ablation, activations, cnn, '
   ):
     config_lib.load_config(tmp_path / 'none.py')
 

@@ -11,9 +11,11 @@ import digits
 from digits import config as config_lib
 from digits import errors, experiments
 from digits.experiments import activations, sweep
+from digits.export import formats
 from digits.handwriting import predict
 from digits.report import page
 from digits.train import population, runs
+from measurements import record
 
 
 @pytest.fixture
@@ -287,3 +289,21 @@ def test_a_student_learns_from_an_ensemble(tiny_experiment, tiny_config, tmp_pat
   assert np.abs(taught - answers).mean() < np.abs(untaught - answers).mean()
   with pytest.raises(errors.UsageError, match="config.distill.workdir='nowhere' holds no teacher"):
     digits.run(tiny_config('softmax', distill={**teaching, 'workdir': 'nowhere'}), tmp_path / 'other')
+
+
+def test_networks_of_several_experiments_are_put_together(tiny_experiment, tmp_path, monkeypatch, capsys):
+  recipes = {'mlp': tiny_experiment('compare').recipes['mlp']}
+  digits.run(tiny_experiment('compare', recipes=recipes), tmp_path / 'compare')
+  digits.run(tiny_experiment('compare', recipes=recipes, num_seeds=1, seed=7), tmp_path / 'more')
+  path = tmp_path / 'more.safetensors'
+  path.write_bytes(formats.to_safetensors(runs.load_run(tmp_path / 'more' / 'mlp' / 'seed-7')))
+  record.main([f'small={tmp_path / "compare"}', f'small={path}', f'one={path}', f'--json={tmp_path / "record.json"}'])
+  written = json.loads((tmp_path / 'record.json').read_text())
+  per_seed = [
+    json.loads((tmp_path / one / 'results.json').read_text())['test']['accuracy']
+    for one in ('compare/mlp/seed-0', 'compare/mlp/seed-1', 'more/mlp/seed-7')
+  ]
+  assert written['models']['small']['test']['accuracy']['per_seed'] == pytest.approx(per_seed)
+  assert {name: one['members'] for name, one in written['ensembles'].items()} == {'small': 3, 'all': 4}
+  with pytest.raises(errors.UsageError, match='is not NAME=PATH'):
+    record.main([str(path), f'--json={tmp_path / "other.json"}'])

@@ -162,7 +162,7 @@ def test_the_table_is_that_of_the_committed_comparison(model):
   assert row in README.splitlines()
 
 
-@pytest.mark.parametrize('model', ['softmax', 'mlp', 'cnn'])
+@pytest.mark.parametrize('model', ['softmax', 'mlp', 'cnn', 'cnn_augmented'])
 def test_a_configs_header_is_that_of_its_committed_run(model):
   single = json.loads((conftest.ROOT / 'results' / f'{model}.json').read_text())
   header = (conftest.ROOT / 'configs' / f'{model}.py').read_text().split('"""')[1]
@@ -282,3 +282,22 @@ def test_the_table_of_the_record_is_that_of_the_committed_results():
     '|---|---|---|---|---|---|',
   ]
   assert table[2:] == record_rows()
+
+
+def test_the_sentences_about_transfer_are_those_of_the_committed_measurement():
+  measured = json.loads((conftest.ROOT / 'results' / 'transfer.json').read_text())
+  plain, augmented = measured['cnn'], measured['cnn_augmented']
+  section = ' '.join(README.split('Augmentation helps with real writing')[1].split('\n\n')[0].split())
+  assert (plain['photos']['right'], plain['photos']['digits']) == (0, 25)
+  assert f'`cnn_augmented` reads {augmented["photos"]["right"]} rightly' in section
+  assert len(plain['corruptions']['accuracy']) == 15
+  read, read_plain = (100 * one['strings']['right'] / one['strings']['strings'] for one in (augmented, plain))
+  assert f'reads {read:.1f} % where `cnn` reads {read_plain:.1f} %' in section
+  means = [100 * one['corruptions']['mean'] for one in (augmented, plain)]
+  assert f'accuracy is {means[0]:.1f} % on average where `cnn` reaches {means[1]:.1f} %' in section
+  gains = {
+    name
+    for name, accuracy in augmented['corruptions']['accuracy'].items()
+    if accuracy > plain['corruptions']['accuracy'][name]
+  }
+  assert gains == {'shear', 'scale', 'rotate', 'translate', 'motion_blur', 'glass_blur'}

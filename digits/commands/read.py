@@ -1,6 +1,6 @@
 """Reads images of several digits, such as ZIP codes, amounts and the lines of a form.
 
-Example: digits read --workdir=runs/cnn form.jpg --annotate=out.png
+Example: digits read --workdir=runs/cnn_augmented form.jpg --annotate=out.png
 
 Ruled lines and specks are dropped. Every other sign is read as a digit.
 """
