@@ -99,7 +99,7 @@ def load_photos(folder):
 
   Raises:
     DigitsError: labels.csv or a photo cannot be read.
-    UsageError: it lacks a column, an answer is no digit, or there are no single digits.
+    UsageError: it lacks a column or a file's name, an answer is no digit, or there are no single digits.
   """
   path = folder / 'labels.csv'
   with files.describe_os_errors(path):
@@ -109,6 +109,8 @@ def load_photos(folder):
     raise errors.UsageError(f'{path} needs a first line with the columns file and answer, and a line for each photo.')
   photos = []
   for row in rows:
+    if not row['file']:
+      raise errors.UsageError(f'{path} has a line without a file: name the photo that it is about.')
     if row['file'].startswith('digit-'):
       if row['answer'] not in list('0123456789'):
         raise errors.UsageError(f'{path} gives {row["answer"]!r} as the answer of {row["file"]}: give one digit.')
@@ -176,6 +178,8 @@ def main(argv=None):
   # Whatever is wrong is said before the minutes of measuring.
   if args.json and not args.json.absolute().parent.is_dir():
     raise errors.UsageError(f'There is no folder {args.json.parent} for --json: make it, or name another.')
+  if args.json and args.json.is_dir():
+    raise errors.UsageError(f'{args.json} is a folder: give --json the name of a file.')
   photos = load_photos(args.photos) if args.photos else ()
   named = load_named_runs(args.workdir)
   corrupted, measured = {}, {}
