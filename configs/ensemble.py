@@ -11,15 +11,9 @@ import digits
 
 
 def get_config():
-  config = ml_collections.ConfigDict()
+  config = digits.get_config('compare')
   config.experiment = 'ensemble'
   config.recipes = ml_collections.ConfigDict({'record': digits.get_config('cnn_record')}, sort_keys=False)
   config.trained_in = ''
   config.num_seeds = 10
-  config.seed = 0
-  config.dataset = 'mnist'
-  config.data_dir = ''
-  config.num_validation = 5000
-  config.population = 'auto'
-  config.mesh = ml_collections.ConfigDict({'seeds': 0})
   return config
