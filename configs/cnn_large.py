@@ -1,6 +1,8 @@
 """A wider model 3 on distorted images.
 
 python launch.py --config=configs/cnn_large.py
+
+Its accuracy has not been measured yet.
 """
 
 import digits

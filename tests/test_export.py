@@ -245,7 +245,8 @@ def test_another_or_a_damaged_file_is_no_run(tmp_path):
   path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
   with pytest.raises(errors.DigitsError, match='it.safetensors cannot be loaded. It is damaged'):
     runs_lib.load_run(path)
-  for other in (b'', b'text', content[:-3], b'\xff' * 100):
+  unsealed = content.replace(b'"sha256"', b'"sha255"')
+  for other in (b'', b'text', content[:-3], b'\xff' * 100, unsealed):
     path.write_bytes(other)
     with pytest.raises(errors.UsageError, match='not in safetensors format as "digits export" writes it'):
       runs_lib.load_run(path)

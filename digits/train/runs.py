@@ -160,9 +160,10 @@ def from_safetensors(content: bytes) -> Run:
     flat = safetensors.numpy.load(content)
     metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])['__metadata__']
     saved, results = json.loads(metadata['runs']), json.loads(metadata['results'])
+    written = metadata['sha256']
   except (safetensors.SafetensorError, KeyError, ValueError) as error:
     raise errors.UsageError('It is not in safetensors format as "digits export" writes it.') from error
-  if hash_arrays(flat) != metadata['sha256']:
+  if hash_arrays(flat) != written:
     raise errors.DigitsError('It is damaged: its arrays are not those that were written. Take another copy.')
   members = []
   for number, one in enumerate(saved):

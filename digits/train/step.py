@@ -19,7 +19,7 @@ from digits.train.metrics import Batch, cross_entropy, Metrics
 # What Flax calls so: `params` and the model's other collections, such as `batch_stats`, by name.
 Variables = Mapping[str, PyTree]
 
-
+# From images to the logits that a student learns.
 Teacher = Callable[[Float[Array, 'batch h w 1']], Float[Array, 'batch classes']]
 
 
