@@ -37,6 +37,7 @@ def get_config():
   config.label_smoothing = 0.0
   config.augment = ml_collections.ConfigDict({'name': 'none'})
   config.distill = ml_collections.ConfigDict({'workdir': '', 'weight': 1.0, 'temperature': 1.0})
+  config.select = 'best'
   config.ema_decay = 0.0
   config.dtype = 'float32'
   config.step_loop = 'auto'

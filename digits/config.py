@@ -58,6 +58,8 @@ class TrainConfig:
     augment: `name` of a registered augmentation and its arguments; `none` for none.
     distill: `workdir`, the run or ensemble whose answers are learned in place of the labels; empty for none. `weight`
       is their share of the loss, the rest is by the labels; `temperature` is what both logits are divided by.
+    select: which weights are tested and kept: `best`, those of the epoch with the lowest validation loss, or `last`.
+      After a schedule that anneals to 0 the last are as good, and no noise of the validation split chooses them.
     ema_decay: decay per step of the average of the parameters that is validated, tested and kept; 0 for no average.
     dtype: dtype of the computation; parameters and loss are float32.
     step_loop: `device` for many steps in one compiled call, `host` for one call per step, `auto` for the faster one,
@@ -93,6 +95,7 @@ class TrainConfig:
   label_smoothing: _Fraction
   augment: _Named
   distill: Annotated[Mapping[str, Any], schema.Keys(('workdir', 'weight', 'temperature'))]
+  select: Literal['best', 'last']
   ema_decay: Annotated[float, schema.Range(0, 0.999999)]
   dtype: Literal['float32', 'bfloat16']
   step_loop: Literal['auto', 'host', 'device']

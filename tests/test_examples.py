@@ -94,7 +94,7 @@ def test_members_of_a_population_are_single_runs(make_config, tmp_path, method):
   members = population.train_population(configs, dataset, method=method)
   for config, member in zip(configs, members, strict=True):
     single = digits.run(config, tmp_path / f'{config.seed}')
-    (best,) = [r for r in member.history if r['split'] == 'valid' and r['step'] == int(member.best.state.step)]
+    (best,) = [r for r in member.history if r['split'] == 'valid' and r['step'] == int(member.selected.state.step)]
     assert best['loss'] == pytest.approx(single['valid']['loss'], rel=1e-3)
 
 

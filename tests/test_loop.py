@@ -17,7 +17,7 @@ from digits import data, errors, experiments
 from digits.runtime import signals
 from digits.store import checkpoint
 from digits.store import workdir as workdir_lib
-from digits.train import loop, runs
+from digits.train import loop, population, runs
 from digits.train import step as step_lib
 
 
@@ -70,17 +70,27 @@ def test_shipped_configs_end_to_end(tiny_config, tmp_path, name, capsys):
   assert 'epoch 3/3' in output.err
 
 
-def test_results_are_those_of_the_step_that_validation_chose(tiny_config, tmp_path):
-  config = tiny_config('mlp', schedule='constant', learning_rate=3.0, warmup_fraction=0.0, epochs=4)
-  results = digits.run(config, tmp_path)
-  valid = [record for record in _records(tmp_path) if record['split'] == 'valid']
-  best = min(valid, key=lambda record: record['loss'])
-  assert results['step'] == best['step']
-  assert results['valid']['loss'] == best['loss']
-  run = runs.load_run(tmp_path)
+@pytest.mark.parametrize('together', [False, True])
+@pytest.mark.parametrize('select', ['best', 'last'])
+def test_results_are_those_of_the_weights_that_the_config_selects(tiny_config, tmp_path, select, together):
+  options = {'schedule': 'constant', 'learning_rate': 8.0, 'warmup_fraction': 0.0, 'epochs': 4, 'seed': 1}
+  config = tiny_config('mlp', select=select, **options)
   dataset = data.load_dataset('mnist', config.data_dir, config.num_validation)
+  if together:
+    (member,) = population.train_population([config], dataset)
+    results = population.write_member(member, tmp_path, dataset)
+  else:
+    results = digits.run(config, tmp_path)
+  valid = [record for record in _records(tmp_path) if record['split'] == 'valid']
+  best, last = min(valid, key=lambda record: record['loss']), valid[-1]
+  assert best['step'] != last['step']
+  selected = {'best': best, 'last': last}[select]
+  assert results['step'] == selected['step']
+  assert results['valid']['loss'] == selected['loss']
+  run = runs.load_run(tmp_path)
+  assert run.step == selected['step']
   # The losses are so small that float32 leaves them three digits, by the size of the batches.
-  for split, scores in ((dataset.valid, best), (dataset.test, results['test'])):
+  for split, scores in ((dataset.valid, selected), (dataset.test, results['test'])):
     found = digits.evaluate_split(run.variables, split, model=run.model)
     assert found == pytest.approx({name: scores[name] for name in found}, abs=1e-6)
 

@@ -124,7 +124,7 @@ def _train_trials(
     )
     for (trial, seed), member in zip(part, members, strict=True):
       done[_key(trial, seed)] = sealed_json.seal(
-        {'recipe': _recipe(config), 'trial': trial, 'seed': seed, 'valid': _best_scores(member)}
+        {'recipe': _recipe(config), 'trial': trial, 'seed': seed, 'valid': _selected_scores(member)}
       )
     # The whole file is rewritten: it has a few hundred lines, and must never end in half a line.
     with files.replace_atomically(path) as file:
@@ -161,9 +161,9 @@ def _key(trial: dict[str, float], seed: int) -> str:
   return json.dumps([trial, seed], sort_keys=True)
 
 
-def _best_scores(member: population.Member) -> dict[str, float] | None:
-  """The member's best validation scores; None where it diverged."""
-  step = int(member.best.state.step)
+def _selected_scores(member: population.Member) -> dict[str, float] | None:
+  """The validation scores of the member's selected weights; None where it diverged."""
+  step = int(member.selected.state.step)
   if member.failed_step >= 0:
     return None
   (record,) = (record for record in member.history if record['split'] == 'valid' and record['step'] == step)

@@ -40,8 +40,13 @@ def valid_record(step: int, epoch: int, scores: Record, seconds: float) -> Recor
   return {'step': step, 'epoch': epoch, 'split': 'valid'} | scores | {'seconds': seconds}
 
 
-def best_step(history: Sequence[Record]) -> int | None:
-  """The step with the lowest validation loss, the earliest of equals; None where nothing was validated."""
+def selected_step(history: Sequence[Record], select: str) -> int | None:
+  """The step whose weights are tested, by `config.select`: None for the last one, also where nothing was validated.
+
+  Of steps with equal validation losses the earliest is the best.
+  """
+  if select == 'last':
+    return None
   valid = [record for record in history if record['split'] == 'valid']
   return min(valid, key=lambda record: record['loss'])['step'] if valid else None
 

@@ -205,7 +205,7 @@ def train(config: TrainConfig, workdir: pathlib.Path, dataset: arrays.Dataset, w
           f'Stopped and saved at step {step} in {workdir}: run the same command again to continue.'
         )
 
-  chosen = records.best_step(writer.history) or step
+  chosen = records.selected_step(writer.history, config.select) or step
   variables = training.carry.state.variables
   if chosen != step:
     variables = checkpoint.load(workdir / 'checkpoints', chosen, training.carry).tree.state.variables
@@ -228,7 +228,7 @@ def make_results(
     config: the run's config.
     workdir: its directory.
     dataset: the data.
-    variables: the variables with the lowest validation loss.
+    variables: the variables that `config.select` selects.
     step: the step that they are from.
     history: the run's records.
     seconds: seconds by phase.
@@ -259,8 +259,8 @@ def make_record(
 
 
 def needed_step(record: dict[str, Any]) -> int | None:
-  """The step of the other checkpoint that this one needs: the best step so far."""
-  return records.best_step(record['history'])
+  """The step of the other checkpoint that this one needs: the best one so far, where that is selected."""
+  return records.selected_step(record['history'], record['config']['select'])
 
 
 def load_history(config: TrainConfig, workdir: pathlib.Path) -> list[records.Record]:

@@ -43,7 +43,7 @@ class Member(NamedTuple):
     config: its config.
     history: its records, as in metrics.jsonl.
     carry: its carry at the end, NumPy arrays.
-    best: its carry at the lowest validation loss.
+    selected: the carry whose weights are tested, by `config.select`.
     failed_step: the step at which its loss, its gradient or its validation loss was not finite, or -1.
     seconds: its share of the population's time, by phase.
   """
@@ -51,7 +51,7 @@ class Member(NamedTuple):
   config: TrainConfig
   history: list[records.Record]
   carry: compiled.Carry
-  best: compiled.Carry
+  selected: compiled.Carry
   failed_step: int
   seconds: dict[str, float]
 
@@ -226,7 +226,7 @@ def train_population(
               diverged[i] = look.step
             histories[i].append(records.valid_record(look.step, look.epoch, score, seconds_each()['train']))
             kept = best[i]
-            if kept is None or score['loss'] < kept[0]:
+            if config.select == 'best' and (kept is None or score['loss'] < kept[0]):
               best[i] = score['loss'], end
           accuracy = np.mean([score['accuracy'] for score in scores])
           progress.report(look.step, f'epoch {look.epoch + 1}/{config.epochs}, mean validation accuracy {accuracy:.2%}')
@@ -235,7 +235,7 @@ def train_population(
       config=member,
       history=history,
       carry=end,
-      best=end if kept is None else kept[1],
+      selected=end if kept is None else kept[1],
       failed_step=int(end.failed_step) if end.failed_step >= 0 else validated,
       seconds=seconds_each(),
     )
@@ -281,11 +281,12 @@ def write_member(member: Member, workdir: pathlib.Path, dataset: arrays.Dataset)
     for record in member.history:
       writer.write(record)
   with checkpoint.Checkpoints(directory, loop.needed_step) as checkpoints:
-    for carry in (member.best, member.carry):
+    for carry in (member.selected, member.carry):
       step = int(carry.state.step)
       if step not in checkpoint.list_steps(directory):
         history = [record for record in member.history if record['step'] <= step]
         checkpoints.save(step, carry, loop.make_record(config, history, member.seconds))
-  best = member.best.state
-  results = loop.make_results(config, workdir, dataset, best.variables, int(best.step), member.history, member.seconds)
+  selected = member.selected.state
+  variables, step = selected.variables, int(selected.step)
+  results = loop.make_results(config, workdir, dataset, variables, step, member.history, member.seconds)
   return write_results(workdir, results)

@@ -32,7 +32,7 @@ class Run(NamedTuple):
   Attributes:
     config: the config it was trained with; of an ensemble, that of its first member.
     model: the unbound module.
-    variables: its variables with the lowest validation loss, NumPy arrays; averaged where the config says so.
+    variables: the variables that its config selects, NumPy arrays; averaged where the config says so.
     step: number of updates after which they were saved.
     history: the run's records, as in metrics.jsonl.
     results: the content of results.json; None while the run is not finished.
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
 
 def load_run(workdir: str | pathlib.Path) -> Run:
-  """Loads the best variables of a run, without changing its workdir.
+  """Loads the selected variables of a run, without changing its workdir.
 
   The state of the optimizer is not read.
 
@@ -102,20 +102,20 @@ def load_run(workdir: str | pathlib.Path) -> Run:
     newest = load(steps[-1])
     if workdir_lib.config_differences(config, newest.record['config']):
       raise errors.DamagedError(f'{workdir / "config.json"} is not the config of the checkpoints beside it.')
-    best_step = records.best_step(newest.record['history']) or newest.step
-    if results is not None and results['step'] != best_step:
+    step = records.selected_step(newest.record['history'], config.select) or newest.step
+    if results is not None and results['step'] != step:
       raise errors.DamagedError(f'{workdir / "checkpoints"} lacks the newest checkpoint.')
-    best = newest if best_step == newest.step else load(best_step)
+    selected = newest if step == newest.step else load(step)
   except errors.DamagedError as error:
     raise errors.DigitsError(
       f'{str(error).rstrip(".")}: delete {workdir / "results.json"} and run the training command again.'
     ) from error
-  loaded = best.tree['state']
+  loaded = selected.tree['state']
   return Run(
     config=config,
     model=model,
     variables=loaded['ema'] if config.ema_decay else {'params': loaded['params'], **loaded['collections']},
-    step=best_step,
+    step=step,
     history=newest.record['history'],
     results=results,
     workdir=workdir,
