@@ -11,4 +11,5 @@ import digits
 def get_config():
   config = digits.get_config('cnn_augmented')
   config.epochs = 90
+  config.select = 'last'
   return config
