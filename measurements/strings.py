@@ -86,22 +86,9 @@ def compose(rng, split, condition):
 
 def _write(rng, digits, condition, scale, slant):
   """A line of writing, float32[H, W], 1 for ink on 0."""
-  digits = [digit[:, digit.any(0)] / np.float32(255) for digit in digits]
-  gaps = rng.integers(condition.gap[0], condition.gap[1] + 1, len(digits))
-  ink = np.zeros((28 + 2 * _MARGIN, sum(digit.shape[1] for digit in digits) + gaps.sum() + 4 * _MARGIN), np.float32)
-  left = 2 * _MARGIN
-  for digit, gap in zip(digits, gaps, strict=True):
-    top = _MARGIN + rng.integers(-3, 4)  # Jitter about the line that the digits stand on.
-    place = ink[top : top + 28, left : left + digit.shape[1]]
-    np.maximum(place, digit, out=place)
-    left += digit.shape[1] + gap
+  ink = line_up(rng, [digit[:, digit.any(0)] / np.float32(255) for digit in digits], condition.gap)
   height, width = (round(length * scale) for length in ink.shape)
-  ink = Image.fromarray(ink).resize((width, height), Image.Resampling.BICUBIC)
-  shear = math.tan(slant)
-  ink = ink.transform(
-    (width, height), Image.Transform.AFFINE, (1, shear, -shear * height / 2, 0, 1, 0), Image.Resampling.BICUBIC
-  )
-  ink = np.clip(np.asarray(ink), 0, 1)
+  ink = lean(np.asarray(Image.fromarray(ink).resize((width, height), Image.Resampling.BICUBIC)), slant)
   if condition.rule is None:
     return ink
   slope = math.tan(math.radians(rng.uniform(-1, 1)))
@@ -111,13 +98,51 @@ def _write(rng, digits, condition, scale, slant):
   return np.maximum(ink, rng.uniform(0.5, 1) * np.clip(thickness / 2 + 0.5 - distance, 0, 1)).astype(np.float32)
 
 
+def line_up(rng, glyphs, gap, unit=1):
+  """Writes glyphs side by side, with jitter about the line that they stand on and a margin around them.
+
+  Args:
+    rng: a NumPy generator.
+    glyphs: float32[H, W] of one height and of any width, 1 for ink on 0.
+    gap: least and most pixels of MNIST between two glyphs; they overlap if it is negative.
+    unit: pixels for one of MNIST.
+
+  Returns:
+    float32[H, W].
+  """
+  gaps = unit * rng.integers(gap[0], gap[1] + 1, len(glyphs))
+  height, margin = glyphs[0].shape[0], unit * _MARGIN
+  ink = np.zeros((height + 2 * margin, sum(glyph.shape[1] for glyph in glyphs) + gaps.sum() + 4 * margin), np.float32)
+  left = 2 * margin
+  for glyph, space in zip(glyphs, gaps, strict=True):
+    top = margin + unit * rng.integers(-3, 4)
+    place = ink[top : top + height, left : left + glyph.shape[1]]
+    np.maximum(place, glyph, out=place)
+    left += glyph.shape[1] + space
+  return ink
+
+
+def lean(ink, slant):
+  """Ink whose strokes lean by an angle in radians."""
+  height, width = ink.shape
+  shear = math.tan(slant)
+  leaning = Image.fromarray(ink).transform(
+    (width, height), Image.Transform.AFFINE, (1, shear, -shear * height / 2, 0, 1, 0), Image.Resampling.BICUBIC
+  )
+  return np.clip(np.asarray(leaning), 0, 1)
+
+
 def photograph(rng, ink):
   """A picture uint8[H, W] of ink float32[H, W] on paper: some brightness, uneven light, blur and noise."""
-  height, width = ink.shape
-  light = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, width)
-  light = light + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, height)[:, None]
+  light = uneven_light(rng, *ink.shape)
   image = rng.uniform(140, 235) * light * (1 - rng.uniform(0.4, 0.9) * ndimage.gaussian_filter(ink, 0.5))
   return np.clip(image + rng.normal(0, rng.uniform(1, 6), ink.shape), 0, 255).astype(np.uint8)
+
+
+def uneven_light(rng, height, width):
+  """Light about 1 that changes evenly from one side to the other, and from the top to the bottom: [H, W]."""
+  light = 1 + rng.uniform(-0.15, 0.15) * np.linspace(-1, 1, width)
+  return light + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, height)[:, None]
 
 
 def measure(run, split, composed):
