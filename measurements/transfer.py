@@ -94,30 +94,59 @@ def measure(run, split, corrupted, photos=(), num_strings=NUM_STRINGS, num_paste
   return measured
 
 
-def load_photos(folder):
-  """The name, the image and the label of each single digit of a folder.
+def load_labels(folder):
+  """The lines of a folder's labels.csv, each a dict by the names of the columns; all have a file and an answer.
 
   Raises:
-    DigitsError: labels.csv or a photo cannot be read.
-    UsageError: it lacks a column or a file's name, an answer is no digit, or there are no single digits.
+    UsageError: there is no folder or no such file in it, it lacks a column, or a line lacks a file or an answer.
+    DigitsError: it cannot be read.
   """
   path = folder / 'labels.csv'
+  if not folder.is_dir():
+    raise errors.UsageError(f'There is no folder {folder}: name one with pictures and a labels.csv.')
+  if not path.exists():
+    raise errors.UsageError(f'{folder} has no labels.csv: write one with the columns file and answer.')
   with files.describe_os_errors(path):
     content = path.read_text(encoding='utf-8-sig', errors='replace')
   rows = list(csv.DictReader(content.splitlines()))
   if not rows or not {'file', 'answer'} <= rows[0].keys():
     raise errors.UsageError(f'{path} needs a first line with the columns file and answer, and a line for each photo.')
-  photos = []
   for row in rows:
     if not row['file']:
       raise errors.UsageError(f'{path} has a line without a file: name the photo that it is about.')
+    if not row['answer']:
+      raise errors.UsageError(f'{path} has no answer for {row["file"]}: write what it shows.')
+  return rows
+
+
+def load_photos(folder):
+  """The name, the image and the label of each single digit of a folder.
+
+  Raises:
+    DigitsError: labels.csv or a photo cannot be read.
+    UsageError: labels.csv is not as in `load_labels`, an answer is no digit, or there are no single digits.
+  """
+  photos = []
+  for row in load_labels(folder):
     if row['file'].startswith('digit-'):
       if row['answer'] not in list('0123456789'):
-        raise errors.UsageError(f'{path} gives {row["answer"]!r} as the answer of {row["file"]}: give one digit.')
+        raise errors.UsageError(
+          f'{folder / "labels.csv"} gives {row["answer"]!r} as the answer of {row["file"]}: give one digit.'
+        )
       photos.append((row['file'], image_files.read(folder / row['file']), int(row['answer'])))
   if not photos:
-    raise errors.UsageError(f'{path} names no files digit-*: give a folder of photos of single digits.')
+    raise errors.UsageError(
+      f'{folder / "labels.csv"} names no files digit-*: give a folder of photos of single digits.'
+    )
   return photos
+
+
+def check_json(path):
+  """Refuses a file of --json that cannot be written, before the minutes of measuring."""
+  if path and not path.absolute().parent.is_dir():
+    raise errors.UsageError(f'There is no folder {path.parent} for --json: make it, or name another.')
+  if path and path.is_dir():
+    raise errors.UsageError(f'{path} is a folder: give --json the name of a file.')
 
 
 def load_named_runs(arguments):
@@ -175,11 +204,7 @@ def main(argv=None):
   parser.add_argument('--photos', type=pathlib.Path, metavar='DIR', help='photos, and their labels.csv')
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the numbers there, by name of the model')
   args = parser.parse_args(argv)
-  # Whatever is wrong is said before the minutes of measuring.
-  if args.json and not args.json.absolute().parent.is_dir():
-    raise errors.UsageError(f'There is no folder {args.json.parent} for --json: make it, or name another.')
-  if args.json and args.json.is_dir():
-    raise errors.UsageError(f'{args.json} is a folder: give --json the name of a file.')
+  check_json(args.json)
   photos = load_photos(args.photos) if args.photos else ()
   named = load_named_runs(args.workdir)
   corrupted, measured = {}, {}

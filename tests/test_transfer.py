@@ -70,14 +70,15 @@ def test_what_a_user_gets_wrong_is_said_before_anything_is_measured(tmp_path, ph
   assert 'has no config.json' in sentence()
   assert 'There is no folder' in sentence(f'--json={tmp_path}/none/a.json')
   assert 'is a folder' in sentence(f'--json={tmp_path}')
-  assert 'No such file' in sentence(f'--photos={tmp_path}')
+  assert 'has no labels.csv' in sentence(f'--photos={tmp_path}')
+  assert 'There is no folder' in sentence(f'--photos={tmp_path}/none')
   labels = photos / 'labels.csv'
   for text, expected in (
     ('', 'the columns file and answer'),
     ('file,what\ndigit-0.png,pen\n', 'the columns file and answer'),
     ('file,answer\nfield-1.png,12\n', 'names no files digit-*'),
     ('file,answer\ndigit-0.png,12\n', "gives '12' as the answer of digit-0.png"),
-    ('file,answer\ndigit-0.png\n', 'gives None as the answer of digit-0.png'),
+    ('file,answer\ndigit-0.png\n', 'has no answer for digit-0.png'),
     ('answer,file\n1\n', 'has a line without a file'),
     ('file,answer\n,1\n', 'has a line without a file'),
     ('file,answer\ndigit-9.png,1\n', 'digit-9.png cannot be read'),
