@@ -290,6 +290,7 @@ def view(tilt, axis, turn, distance):
 
 
 def project(matrix, points):
+  """Where a homography puts points, [N, 2]."""
   points = np.concatenate([points, np.ones((len(points), 1))], 1) @ matrix.T
   return points[:, :2] / points[:, 2:]
 
@@ -305,7 +306,9 @@ def _lay_on_desk(rng, sheet, kind, factor, tilt, turn):
     tilt: degrees, the most by which the camera looks from the side.
     turn: degrees, the most by which the sheet is turned.
   """
-  height, width = sheet.shape
+  # With a rim of nothing, so that its edge is as soft as the camera sees it.
+  paper, cover = np.pad(sheet, 4), np.pad(np.ones_like(sheet), 4)
+  height, width = paper.shape
   angles = math.radians(rng.uniform(0, tilt)), rng.uniform(0, math.pi), math.radians(rng.uniform(-turn, turn))
   matrix = view(*angles, 2.5 * max(height, width))
   matrix = np.diag([factor, factor, 1]) @ matrix @ np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
@@ -325,13 +328,12 @@ def _lay_on_desk(rng, sheet, kind, factor, tilt, turn):
       )
     )
 
-  # A narrow rim is left out, where the view mixes the sheet with nothing.
-  cover = np.clip(see(np.pad(np.ones((height - 4, width - 4), np.float32), 2)), 0, 1)
+  paper, cover = see(paper), see(cover)
   # The sheet's own shadow, a little aside of it.
   aside = tuple(rng.uniform(-0.06, 0.06, 2) * _HEIGHT * factor)
   shadow = ndimage.gaussian_filter(ndimage.shift(cover, aside, order=1), 0.05 * _HEIGHT * factor + 1)
   desk = _desk(rng, kind, cover.shape) * (1 - 0.4 * shadow)
-  scene = desk * (1 - cover) + np.where(cover > 0, see(sheet) / np.maximum(cover, 0.5), 0) * cover
+  scene = paper + (1 - cover) * desk
   light = strings.uneven_light(rng, *scene.shape) * _vignette(scene.shape, rng.uniform(0.1, 0.4))
   return scene.astype(np.float32), light * _soft_shadow(rng, scene.shape)
 
