@@ -58,8 +58,8 @@ def read_digits(
     run: a run from `load_run`.
     temperature: the temperature from `predict.load_temperature`.
   """
-  factor = math.ceil(_LEAST_SIDE / min(image.shape))
-  lines = pieces.find_lines(prepare.extract_ink(_enlarge(image, factor)[None])[0])
+  factor = 1
+  lines = pieces.find_lines(prepare.find_page(image).ink)
   # For each piece of each line, the parts that it may consist of, by (first cut, last cut).
   choices = [[_find_parts(piece, pieces.line_height(line)) for piece in line] for line in lines]
   parts = [part for line in choices for parts in line for part in parts.values()]

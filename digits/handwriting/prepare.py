@@ -7,11 +7,13 @@ A photo must be prepared the same way, or the best network fails on it. All func
 
 from collections.abc import Iterator, Sequence
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Bool, Float, Int, UInt8
 import numpy as np
 from scipy import ndimage
+
+from digits.handwriting import rules, sheet
 
 Images: TypeAlias = UInt8[np.ndarray, 'n height width'] | Sequence[UInt8[np.ndarray, '_ _']]
 Mask: TypeAlias = Bool[np.ndarray, 'height width']
@@ -19,6 +21,8 @@ Mask: TypeAlias = Bool[np.ndarray, 'height width']
 SIDE = 28
 _CHUNK_PIXELS = 2**19  # This many are prepared at a time, because they fit a cache.
 _BOX = 20  # The side of the box that the digit fills, inside SIDE.
+# A smaller page is enlarged until its shorter side has this many pixels: finding pieces needs strokes of some width.
+_LEAST_PAGE = 112
 _LEAST_SQUARE = 10  # A smaller digit is not blown up to fill the box.
 
 # Paper is flat where this much of the border is within these levels of its median: then nothing needs to be estimated.
@@ -27,17 +31,62 @@ _FLAT_LEVELS = 2
 # The least contrast that counts as ink: as a fraction of the paper's brightness, and in standard deviations of noise.
 _LEAST_CONTRAST = 0.04
 _LEAST_SIGMAS = 6
-# On uneven paper, pixels fainter than this part of the darkest ink belong to the paper.
+# On uneven paper, pixels fainter than this part of the ink around them belong to the paper; and no ink is fainter than
+# this part of the darkest.
 _FAINT = 0.25
-# Ruled lines have at least this part of the picture's width, are thinner than this part of its shorter side, and are
-# no steeper than this.
-_RULE_LENGTH = 0.7
-_RULE_THICKNESS = 1 / 25
-_RULE_SLOPE = 0.1
-_RULE_COVERAGE = 0.9
+_FAINTEST = 0.5
+# Strokes that stand out by fewer standard deviations of the noise are looked at again, smoothed more, so many times.
+_CLEAR_SIGMAS = 14
+_MAX_SMOOTHINGS = 4
+# Strokes are measured in a picture reduced to about so many pixels; squares wider than them find no such part more.
+_WINDOW_SIDE = 480
+_MUCH_MORE = 1.25
+# A rim lies along more than this part of an edge of the picture; or along a smaller part, and is thicker than strokes;
+# or, where there is nothing else, is thicker than this part of its length.
+_LONG_ALONG = 0.5
+_SHORT_ALONG = 0.12
+_MOST_ALONG = 0.9
+_RIM_WIDTH = 0.5
+_FLAT = 0.12
+_CONTACT = 0.6
 _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told from a stroke.
 # Pieces of ink that are smaller than this part of the largest one, by their longer side, are specks.
 _SPECK = 0.15
+
+
+class Page(NamedTuple):
+  """The writing in a picture, upright as it lies in the picture, its perspective undone where it is on a sheet.
+
+  Attributes:
+    ink: 0 for paper to 1 for ink.
+    to_image: maps pixel coordinates (x, y, 1) of `ink` to those of the picture.
+    notes: sentences about what was left out.
+  """
+
+  ink: Float[np.ndarray, 'h w']
+  to_image: Float[np.ndarray, '3 3']
+  notes: tuple[str, ...]
+
+
+def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
+  """Finds the writing in a picture: on its sheet if it shows one, without rules, boxes, rims and specks.
+
+  Args:
+    image: grey.
+  """
+  image, to_image = _find_paper(image)
+  factor = math.ceil(_LEAST_PAGE / min(image.shape))
+  return Page(extract_ink(_enlarge(image, factor)), to_image @ np.diag([1 / factor, 1 / factor, 1]), ())
+
+
+def _find_paper(
+  image: UInt8[np.ndarray, 'height width'],
+) -> tuple[UInt8[np.ndarray, 'h w'], Float[np.ndarray, '3 3']]:
+  return sheet.find_sheet(image) or (image, np.eye(3))
+
+
+def _enlarge(image: UInt8[np.ndarray, 'h w'], factor: int) -> UInt8[np.ndarray, 'height width']:
+  return ndimage.zoom(image, factor, order=1, grid_mode=True, mode='nearest') if factor > 1 else image
 
 
 def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
@@ -56,32 +105,92 @@ def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
 
 
 def extract_inks(images: Images) -> Iterator[Float[np.ndarray, 'n height width']]:
-  """Yields what `extract_ink` gives, in order, for as many images of one array at a time as fit a cache."""
+  """Yields the ink of images of one digit each, in order, for as many at a time as fit a cache.
+
+  It is not where it was in the image: pictures of uneven paper are enlarged, and sheets straightened.
+  """
   if isinstance(images, np.ndarray):
     chunk = max(1, _CHUNK_PIXELS // math.prod(images.shape[1:]))
     for start in range(0, len(images), chunk):
-      yield extract_ink(images[start : start + chunk])
+      some = images[start : start + chunk]
+      ink, flat = _flat_ink(some)
+      if flat.all():
+        yield isolate(_clean(ink))
+      else:
+        yield from map(_extract_single, some)
   else:
-    for image in images:
-      yield extract_ink(image[None])
+    yield from map(_extract_single, images)
 
 
-def extract_ink(images: UInt8[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
-  """Separates ink from paper, from the lines that are ruled on it, and from specks.
+def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '1 h w']:
+  image, _ = _find_paper(image)
+  ink, flat = _flat_ink(image[None])
+  if flat[0]:
+    return isolate(_clean(ink))
+  return isolate(extract_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))[None])
+
+
+def extract_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
+  """Separates ink from paper, from what is printed on it to write on, and from specks.
 
   Args:
-    images: grey.
+    image: grey.
 
   Returns:
     0 for paper to 1 for ink; all zeros where there is no ink.
   """
-  ink, flat = _flat_ink(images)
-  for i in range(len(ink)):
-    if not flat[i]:
-      ink[i] = _uneven_ink(images[i])
-    elif min(images.shape[1:]) >= _LEAST_RULED:
-      ink[i][find_rules(ink[i] > 0)] = 0
+  ink, flat = _flat_ink(image[None])
+  if flat[0]:
+    return _clean(ink)[0]
+  return _drop_specks(_uneven_ink(image)[None])[0]
+
+
+def _clean(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
+  """Takes what is no stroke off flat paper."""
+  if min(ink.shape[1:]) >= _LEAST_RULED:
+    for one in ink:
+      one[rules.find_rules(one > 0)] = 0
   return _drop_specks(ink)
+
+
+def isolate(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
+  """Clears what runs out of images of one digit each, such as parts of its neighbours, if something else remains.
+
+  That is a piece of ink in the middle: one that is more than half as high as the largest and does not touch the edge, or
+  the one nearest to the middle where all do.
+  """
+  border = np.concatenate([ink[:, 0], ink[:, -1], ink[:, :, 0], ink[:, :, -1]], 1)
+  touched = np.flatnonzero(border.any(1))
+  if not len(touched):
+    return ink
+  ink = ink.copy()
+  for i in touched:
+    ink[i] = _isolate(ink[i])
+  return ink
+
+
+def _isolate(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
+  labels, count = ndimage.label(ink, np.ones((3, 3)))
+  if count == 1:
+    return ink
+  boxes = ndimage.find_objects(labels)
+  heights = np.array([box[0].stop - box[0].start for box in boxes])
+  sums = ndimage.sum_labels(ink, labels, range(1, count + 1))
+  centers = np.array([[(side.start + side.stop) / 2 for side in box] for box in boxes])
+  away = np.hypot(*((centers / ink.shape) - 0.5).T)
+  edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+  outside = np.isin(np.arange(1, count + 1), edge)
+  inside = ~outside & (heights > 0.5 * heights.max()) & (away < 0.35)
+  if inside.any():
+    main = inside
+  else:  # The largest, if it is not far from the middle.
+    main = np.arange(count) == int(np.argmax(sums * np.maximum(0.05, 0.6 - away)))
+  # What is off the edge stays, and so does what touches it but lies over the digit, such as the bar of a 5.
+  left = min(boxes[i][1].start for i in np.flatnonzero(main))
+  right = max(boxes[i][1].stop for i in np.flatnonzero(main))
+  over = np.array([min(box[1].stop, right) - max(box[1].start, left) > 0.7 * (box[1].stop - box[1].start) for box in boxes])
+  keep = main | (~outside & (over | inside.any()))
+  return np.where(np.concatenate([[False], keep])[labels], ink, 0)
 
 
 def center(ink: Float[np.ndarray, 'n height width']) -> UInt8[np.ndarray, 'n 28 28']:
@@ -142,41 +251,6 @@ def _offset(centroid: Float[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
   return np.clip((SIDE // 2 + 1 - centroid).astype(int), 0, SIDE - _BOX)
 
 
-def find_rules(mask: Mask) -> Mask:
-  """Finds lines ruled across a picture, level or upright, where no stroke covers them.
-
-  Args:
-    mask: where there is ink.
-
-  Returns:
-    The ink that is thin in one direction and, with small gaps, goes through most of the picture in the other.
-  """
-  return _find_level_rules(mask) | _find_level_rules(mask.T).T
-
-
-def _find_level_rules(mask: Mask) -> Mask:
-  width = mask.shape[1]
-  if mask.any(0).mean() < _RULE_LENGTH:
-    return np.zeros_like(mask)
-  thickness = max(2, round(_RULE_THICKNESS * min(mask.shape)))
-  thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
-  # Slanted lines are stairs, and strokes that cross a line interrupt what is thin of it.
-  joined = ndimage.grey_closing(thin.astype(np.uint8), (3, width // 3), mode='nearest')
-  labels, _ = ndimage.label(joined, np.ones((3, 3)))
-  rules = np.zeros_like(mask)
-  for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-    if columns.stop - columns.start < _RULE_LENGTH * width or rows.stop - rows.start > _RULE_SLOPE * width + thickness:
-      continue
-    inside = labels[rows, columns] == label
-    # Along a rule there is ink everywhere: its own, or that of the strokes. Along a row of digits there are gaps.
-    if (mask[rows, columns] & inside).any(0).mean() >= _RULE_COVERAGE:
-      rule = thin[rows, columns] & inside
-      # What is thicker than the rest of it is a stroke that runs along it for a while.
-      usual = int(np.median(rule.sum(0)[rule.any(0)]))
-      rules[rows, columns] |= rule & ~ndimage.binary_opening(rule, np.ones((usual + 2, 1)))
-  return rules
-
-
 def _drop_specks(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
   """Clears pieces of ink that are much smaller than the largest of their image."""
   # Pieces touch by sides or corners, within an image and never across images.
@@ -214,27 +288,71 @@ def _flat_ink(
 
 def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
   """The ink of an image on paper whose brightness varies."""
-  paper = ndimage.gaussian_filter(image.astype(np.float32) / 255, min(image.shape) / 400)  # Takes a sensor's noise off.
-  if _is_light_on_dark(paper):
-    paper = 1 - paper
-  # A closing fills strokes, which are narrower than its window, and keeps the edges of shadows.
-  window = max(3, min(image.shape) // 3)
-  background = ndimage.grey_closing(paper, (window, window), mode='nearest')
-  # What is missing of the paper's brightness: the same ink gives the same number in light and in shadow.
-  contrast = (background - paper) / np.maximum(background, 0.1)
-  contrast -= np.median(contrast)
-  sigma = 1.4826 * np.median(np.abs(contrast))
-  few = _few_pixels(image)
-  darkest = np.partition(contrast, -few, axis=None)[-few:].mean()
+  raw = image.astype(np.float32) / 255
+  is_inverted = _is_light_on_dark(raw)
+  window = _choose_window(1 - raw if is_inverted else raw)
+  smoothing = min(image.shape) / 400  # Takes a sensor's noise off.
+  for _ in range(_MAX_SMOOTHINGS):
+    paper = ndimage.gaussian_filter(1 - raw if is_inverted else raw, smoothing)
+    # A closing fills strokes, which are narrower than its window, and keeps the edges of shadows.
+    background = ndimage.grey_closing(paper, (window, window), mode='nearest')
+    # What is missing of the paper's brightness: the same ink gives the same number in light and in shadow.
+    contrast = (background - paper) / np.maximum(background, 0.1)
+    contrast -= np.median(contrast)
+    sigma = float(1.4826 * np.median(np.abs(contrast)))
+    few = _few_pixels(image)
+    darkest = float(np.partition(contrast, -few, axis=None)[-few:].mean())
+    if darkest >= max(_LEAST_CONTRAST, _CLEAR_SIGMAS * sigma):
+      break
+    smoothing = max(1.6 * smoothing, 0.8)  # Faint strokes: more of the noise has to go.
   if darkest < max(_LEAST_CONTRAST, _LEAST_SIGMAS * sigma):
     return np.zeros_like(contrast)
-  strong = contrast > darkest / 2
-  weak = contrast > max(_FAINT * darkest, min(3 * sigma, darkest / 2))
-  mask = ndimage.binary_propagation(strong, np.ones((3, 3)), weak)
+  mask, strength = _threshold(contrast, darkest, sigma, window)
+  rims = mask & ~_drop_rims(mask)
+  if rims.any():  # They are often darker than any ink.
+    contrast[ndimage.binary_dilation(rims, iterations=2)] = 0
+    darkest = float(np.partition(contrast, -few, axis=None)[-few:].mean())
+    if darkest < max(_LEAST_CONTRAST, _LEAST_SIGMAS * sigma):
+      return np.zeros_like(contrast)
+    mask, strength = _threshold(contrast, darkest, sigma, window)
   if min(mask.shape) >= _LEAST_RULED:
-    mask &= ~find_rules(mask)
-  mask = _drop_edges(mask)
-  return np.where(mask, np.minimum(contrast / np.median(contrast[strong]), 1), 0)
+    mask &= ~rules.find_rules(mask)
+    mask = _drop_rims(mask)
+  return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0)
+
+
+def _threshold(
+  contrast: Float[np.ndarray, 'height width'], darkest: float, sigma: float, window: int
+) -> tuple[Mask, Float[np.ndarray, 'height width']]:
+  """What is ink, and how strong the ink is there: decided by the strongest around, as pencil may lie beside a marker."""
+  strength = ndimage.maximum_filter(ndimage.uniform_filter(contrast, 3), window // 2, mode='nearest')
+  strength = ndimage.uniform_filter(strength, window // 2, mode='nearest')
+  strength = np.clip(strength, max(_FAINTEST * darkest, _LEAST_SIGMAS * sigma, _LEAST_CONTRAST), darkest)
+  weak = contrast > np.maximum(_FAINT * strength, np.minimum(3 * sigma, strength / 2))
+  return ndimage.binary_propagation(contrast > strength / 2, np.ones((3, 3)), weak), strength
+
+
+def _choose_window(paper: Float[np.ndarray, 'height width']) -> int:
+  """The side of a square that is wider than the strokes, in pixels: what is wider than it is shade.
+
+  Squares of growing size are tried. Once they are wider than the strokes, those are there whole, and a larger square
+  finds little more.
+  """
+  factor = math.ceil(max(paper.shape) / _WINDOW_SIDE)
+  small = ndimage.gaussian_filter(_shrink(paper, _WINDOW_SIDE), 0.7)
+  largest = max(3, min(small.shape) // 3)
+  few = max(small.size // 2000, 8)
+  side, before = max(5, largest // 8) | 1, None
+  while side < largest:
+    background = ndimage.grey_closing(small, (side, side), mode='nearest')
+    contrast = (background - small) / np.maximum(background, 0.1)
+    contrast = np.maximum(contrast - np.median(contrast), 0)
+    darkest = np.partition(contrast, -few, axis=None)[-few:].mean()
+    found = contrast[contrast > 0.35 * darkest].sum()
+    if before is not None and found < _MUCH_MORE * before:
+      break
+    side, before = int(1.5 * side) | 1, found
+  return max(3, min(side * factor, min(paper.shape) // 3))
 
 
 def _few_pixels(image: np.ndarray) -> int:
@@ -242,19 +360,54 @@ def _few_pixels(image: np.ndarray) -> int:
   return max(image.size // 2000, min(image.size, 8))
 
 
-def _drop_edges(mask: Mask) -> Mask:
-  """Clears what touches the image's edge, such as the rim of a shadow, unless it is all that there is."""
-  labels, _ = ndimage.label(mask, np.ones((3, 3)))
-  edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-  inner = mask & ~np.isin(labels, edge)
-  return inner if inner.sum() >= _few_pixels(mask) else mask
+def _drop_rims(mask: Mask) -> Mask:
+  """Clears what lies along the image's edge and is no stroke, such as a dark desk or the rim of a shadow.
+
+  A stroke that runs out of the picture is as thin as the others.
+  """
+  labels, count = ndimage.label(mask, np.ones((3, 3)))
+  if not count:
+    return mask
+  boxes = ndimage.find_objects(labels)
+  sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+  touching = np.unique(np.concatenate(sides))
+  touching = touching[touching > 0]
+  inner = np.setdiff1d(np.arange(1, count + 1), touching)
+  half = ndimage.distance_transform_edt(np.pad(mask, 1, mode='edge'))[1:-1, 1:-1]
+  widths = 2 * np.asarray(ndimage.maximum(half, labels, np.arange(1, count + 1)))
+  sizes = np.array([max(box[0].stop - box[0].start, box[1].stop - box[1].start) for box in boxes])
+  inner = inner[sizes[inner - 1] >= _SPECK * sizes[inner - 1].max(initial=0)]
+  usual = np.median(widths[inner - 1]) if len(inner) else None
+  height = np.median(sizes[inner - 1]) if len(inner) else 0
+  drop = []
+  for label in touching:
+    along = max(np.mean(side == label) for side in sides)
+    if usual is None:
+      is_rim = along > _MOST_ALONG and widths[label - 1] > _RIM_WIDTH * sizes[label - 1]
+    else:
+      contact = max(np.sum(side == label) for side in sides)
+      depth = min(box.stop - box.start for box in boxes[label - 1])
+      is_flat = contact > _CONTACT * sizes[label - 1] or depth < _FLAT * height
+      is_rim = along > _LONG_ALONG or is_flat or (along > _SHORT_ALONG and widths[label - 1] > 1.6 * usual)
+    if is_rim:
+      drop.append(label)
+  return mask & ~np.isin(labels, drop)
 
 
 def _is_light_on_dark(image: Float[np.ndarray, 'height width']) -> bool:
-  """Whether the few pixels that differ from their surroundings are lighter than them."""
-  image = _shrink(image, 64)
-  detail = image - ndimage.gaussian_filter(image, max(image.shape) / 6, mode='nearest')
-  return bool(np.mean(detail**3) > 0)
+  """Whether strokes are lighter than the paper: the paper is what is smooth once the strokes are filled in."""
+  image = _shrink(image, 96)
+  image = ndimage.gaussian_filter(image, 0.5)
+  window = max(3, min(image.shape) // 3)
+  filled_dark = ndimage.grey_closing(image, (window, window), mode='nearest')
+  filled_light = ndimage.grey_opening(image, (window, window), mode='nearest')
+  return _roughness(filled_light) < _roughness(filled_dark)
+
+
+def _roughness(image: Float[np.ndarray, 'height width']) -> float:
+  """How much brightness changes from pixel to pixel, all in all, relative to its level."""
+  level = np.log(np.maximum(image, 0.02))
+  return float(np.abs(np.diff(level, axis=0)).sum() + np.abs(np.diff(level, axis=1)).sum())
 
 
 def _shrink(image: Float[np.ndarray, 'height width'], side: int) -> Float[np.ndarray, 'h w']:

@@ -1,0 +1,179 @@
+"""Finds what is printed on paper for people to write on or into: ruled lines, frames, boxes, tables and combs.
+
+A rule is thin, straight and long. How long is measured by what it could belong to: by the picture, or by a piece of ink
+that is a frame around other ink, or that is much wider than it is high. What is removed of a rule is what is as thin as
+the rest of it, so that strokes that cross it stay whole.
+"""
+
+import math
+from typing import TypeAlias
+
+from jaxtyping import Bool, Int
+import numpy as np
+from scipy import ndimage
+
+Mask: TypeAlias = Bool[np.ndarray, 'height width']
+
+# Rules go through at least this part of the picture's width, or of its height where they are upright, since a digit that
+# fills the picture may have an upright stem; and they come this near to its edge, as the foot of a 2 does not. They are thinner than this part of its shorter side, or than this many
+# pixels, and no steeper than this.
+_LENGTH = 0.7
+_UPRIGHT_LENGTH = 0.97
+_MARGIN = 0.03
+_THICKNESS = 1 / 25
+_SLOPE = 0.1
+# The part of a rule's length where there is ink, and where it is its own; and its longest gap, and how far it bends from
+# a straight line, as parts of the width.
+_COVERAGE = 0.9
+_LEAST_OWN = 0.4
+_LONGEST_GAP = 0.04
+_BEND = 0.012
+_MOST_LINES = 60
+# Frames: the least side in pixels, the part of each side that is covered, within a band of this part of the side, and
+# the part of a frame's height that the ink within it has at least.
+_LEAST_FRAME = 20
+_SIDE_COVERAGE = 0.8
+_BAND = 0.07
+_LEAST_CONTENT = 0.25
+# A piece that is this many times as wide as it is high may be a rule with strokes on it.
+_WIDE = 3.0
+# Ticks of a comb are lower than this part of the writing.
+_LOW = 0.6
+
+
+def find_rules(mask: Mask) -> Mask:
+  """Finds rules, frames, boxes, tables and combs, where no stroke covers them.
+
+  Args:
+    mask: where there is ink.
+
+  Returns:
+    The ink that belongs to them.
+  """
+  thickness = max(2, round(_THICKNESS * min(mask.shape)))
+  rules = _find_level(mask, thickness, _LENGTH) | _find_level(mask.T, thickness, _UPRIGHT_LENGTH).T
+  labels, _ = ndimage.label(mask & ~rules, np.ones((3, 3)))
+  boxes = ndimage.find_objects(labels)
+  for label, box in enumerate(boxes, 1):
+    height, width = (side.stop - side.start for side in box)
+    if max(height, width) < _LEAST_FRAME:
+      continue
+    piece = labels[box] == label
+    content = mask[box] & ~rules[box]
+    if min(height, width) >= _LEAST_FRAME and _is_frame(piece, content):
+      thin = max(2, round(_BAND * min(height, width)))
+      rules[box] |= _find_level(piece, thin, _COVERAGE) | _find_level(piece.T, thin, _COVERAGE).T
+    elif width >= _WIDE * height:
+      rules[box] |= _find_level(piece, max(2, round(_BAND * height)), _COVERAGE)
+  return rules | _find_ticks(mask, rules) if rules.any() else rules
+
+
+def _find_level(mask: Mask, thickness: int, length: float) -> Mask:
+  """Finds level rules that have at least this part of the width of a picture, or of a part of it."""
+  height, width = mask.shape
+  found = np.zeros_like(mask)
+  if mask.any(0).mean() < length:
+    return found
+  thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
+  rows, columns = np.nonzero(thin)
+  run_lengths = _lengths_of_runs(thin)[rows, columns]
+  for slope, start in _propose_lines(rows, columns, mask.shape, length):
+    near = np.abs(rows - start - slope * columns) <= _BEND * width + 2
+    if near.sum() < 8:
+      continue
+    # Paper is not flat, so that a rule may be a little bent; and strokes that touch it pull its middle away.
+    x, y, weight = columns[near] / width, rows[near], 1 / run_lengths[near]
+    curve = np.array([0.0, slope * width, start])
+    usual = 1.0
+    for tolerance in (_BEND * width + 2, 0.5 * _BEND * width + 1.5, 0):
+      close = np.abs(np.polyval(curve, x) - y) <= max(tolerance, usual / 2 + 1)
+      if close.sum() < 8:
+        break
+      curve = np.polyfit(x[close], y[close], 2, w=np.sqrt(weight[close]))
+      usual = float(np.median(run_lengths[near][close]))
+    middle = np.polyval(curve, np.arange(width) / width)
+    band = np.abs(np.arange(height)[:, None] - middle) <= usual / 2 + 1
+    own, covered = (thin & band).any(0), (mask & band).any(0)
+    first, last = _longest_stretch(covered, max(2, round(_LONGEST_GAP * width)))
+    reaches = min(first, width - last) <= _MARGIN * width
+    if not reaches or last - first < length * width or covered[first:last].mean() < _COVERAGE or own[first:last].mean() < _LEAST_OWN:
+      continue
+    rule = thin & band
+    rule[:, :first], rule[:, last:] = False, False
+    # What is thicker than the rest of it is a stroke that runs along it for a while.
+    found |= rule & ~ndimage.binary_opening(thin, np.ones((round(usual) + 2, 1)))
+  return found
+
+
+def _propose_lines(rows, columns, shape, length):
+  """Slopes, and rows at the left, of straight lines with many thin pixels, those with most first (Hough 1962)."""
+  height, width = shape
+  scale = max(1.0, width / 320)  # Pixels per bin.
+  slopes = np.linspace(-_SLOPE, _SLOPE, 2 * math.ceil(_SLOPE * width / scale) + 1)
+  offset = math.ceil(_SLOPE * width / scale) + 1
+  bins = math.ceil(height / scale) + 2 * offset
+  # A pixel column counts once, however thick the line.
+  seen = np.stack([np.bincount(_bin(rows, columns, slope, scale, offset), minlength=bins) for slope in slopes])
+  seen = seen[:, :-1] + seen[:, 1:]  # Lines between two bins.
+  proposed = []
+  while len(proposed) < _MOST_LINES:
+    index, place = np.unravel_index(seen.argmax(), seen.shape)
+    if seen[index, place] < 0.5 * length * width:
+      break
+    slope = slopes[index]
+    proposed.append((slope, (place + 0.5 - offset) * scale))
+    # Neither a line that crosses this one in the middle half, nor one beside it, is another.
+    for other, row in zip(slopes, seen, strict=True):
+      middle = place + (slope - other) * width / 2 / scale
+      row[max(0, round(middle) - 2) : round(middle) + 3] = 0
+  return proposed
+
+
+def _bin(rows, columns, slope, scale, offset):
+  return np.rint((rows - slope * columns) / scale).astype(int) + offset
+
+
+def _lengths_of_runs(mask: Mask) -> Int[np.ndarray, 'height width']:
+  """For each pixel of a mask the length of the upright run that it is in."""
+  labels, count = ndimage.label(mask, [[0, 1, 0], [0, 1, 0], [0, 1, 0]])
+  return np.bincount(labels.ravel(), minlength=count + 1)[labels]
+
+
+def _longest_stretch(covered: Bool[np.ndarray, ' width'], gap: int) -> tuple[int, int]:
+  """Where the longest stretch with no gap longer than this begins and ends."""
+  labels, count = ndimage.label(ndimage.binary_closing(np.pad(covered, gap), np.ones(gap + 1))[gap:-gap])
+  if not count:
+    return 0, 0
+  (stretch,) = max(ndimage.find_objects(labels), key=lambda box: box[0].stop - box[0].start)
+  return stretch.start, stretch.stop
+
+
+def _is_frame(piece: Mask, content: Mask) -> bool:
+  """Whether a piece of ink goes along all four sides of its box, and has ink of a digit's size within."""
+  height, width = piece.shape
+  rows, columns = max(2, round(_BAND * height)), max(2, round(_BAND * width))
+  sides = (piece[:rows].any(0), piece[-rows:].any(0), piece[:, :columns].any(1), piece[:, -columns:].any(1))
+  if min(side.mean() for side in sides) < _SIDE_COVERAGE:
+    return False
+  inner = content[2 * rows : -2 * rows, 2 * columns : -2 * columns]
+  return bool(inner.any(1).sum() >= _LEAST_CONTENT * height)
+
+
+def _find_ticks(mask: Mask, rules: Mask) -> Mask:
+  """The ink that stands on a rule, as thin as it, and is lower than the writing."""
+  rest = mask & ~rules
+  labels, count = ndimage.label(rest, np.ones((3, 3)))
+  if not count:
+    return rest
+  boxes = ndimage.find_objects(labels)
+  heights = np.array([box[0].stop - box[0].start for box in boxes])
+  widths = np.array([box[1].stop - box[1].start for box in boxes])
+  writing = np.median(heights[heights >= heights.max() / 2])
+  thickness = 2 * ndimage.distance_transform_edt(rules).max()
+  touching = np.unique(labels[ndimage.binary_dilation(rules, np.ones((5, 5)))])
+  ticks = [
+    label
+    for label in touching[touching > 0]
+    if heights[label - 1] < _LOW * writing and min(widths[label - 1], heights[label - 1]) <= 2 * thickness + 1
+  ]
+  return np.isin(labels, ticks)
