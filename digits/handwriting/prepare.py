@@ -35,6 +35,8 @@ _LEAST_SIGMAS = 6
 # this part of the darkest.
 _FAINT = 0.25
 _FAINTEST = 0.5
+_FAINT_RULES = 0.12
+_FAINT_SIGMAS = 2.5
 # Strokes that stand out by fewer standard deviations of the noise are looked at again, smoothed more, so many times.
 _CLEAR_SIGMAS = 14
 _MAX_SMOOTHINGS = 4
@@ -50,7 +52,7 @@ _RIM_WIDTH = 0.5
 _FLAT = 0.12
 _CONTACT = 0.6
 _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told from a stroke.
-# Pieces of ink that are smaller than this part of the largest one, by their longer side, are specks.
+# Pieces of ink whose longer side is smaller than this part of the height of the highest one are specks.
 _SPECK = 0.15
 
 
@@ -263,7 +265,7 @@ def _drop_specks(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 
   image = np.array([box[0].start for box in boxes])
   size = np.array([max(box[1].stop - box[1].start, box[2].stop - box[2].start) for box in boxes])
   largest = np.zeros(len(ink))
-  np.maximum.at(largest, image, size)
+  np.maximum.at(largest, image, np.array([box[1].stop - box[1].start for box in boxes]))
   keep = np.concatenate([[False], size >= _SPECK * largest[image]])
   return ink if keep[1:].all() else np.where(keep[labels], ink, 0)
 
@@ -316,6 +318,9 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
       return np.zeros_like(contrast)
     mask, strength = _threshold(contrast, darkest, sigma, window)
   if min(mask.shape) >= _LEAST_RULED:
+    # Printed lines are often fainter than the writing, and then whole only where fainter ink counts.
+    faint = contrast > max(_FAINT_SIGMAS * sigma, _FAINT_RULES * darkest)
+    mask &= ~rules.find_rules(faint)
     mask &= ~rules.find_rules(mask)
     mask = _drop_rims(mask)
   return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0)

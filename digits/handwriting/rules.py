@@ -5,10 +5,11 @@ that is a frame around other ink, or that is much wider than it is high. What is
 the rest of it, so that strokes that cross it stay whole.
 """
 
+import itertools
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 from scipy import ndimage
 
@@ -20,6 +21,10 @@ Mask: TypeAlias = Bool[np.ndarray, 'height width']
 _LENGTH = 0.7
 _UPRIGHT_LENGTH = 0.97
 _MARGIN = 0.03
+_MUCH_LONGER = 2.5
+_WALL_LENGTH = 0.9
+_WALL_THICKNESS = 0.14
+_GRID_COVERAGE = 0.75
 _THICKNESS = 1 / 25
 _SLOPE = 0.1
 # The part of a rule's length where there is ink, and where it is its own; and its longest gap, and how far it bends from
@@ -35,10 +40,22 @@ _LEAST_FRAME = 20
 _SIDE_COVERAGE = 0.8
 _BAND = 0.07
 _LEAST_CONTENT = 0.25
-# A piece that is this many times as wide as it is high may be a rule with strokes on it.
-_WIDE = 3.0
-# Ticks of a comb are lower than this part of the writing.
-_LOW = 0.6
+# What is left of rules, and the ticks of a comb, are lower than this part of the writing, or this much higher; and, but
+# for the lowest, no more than this part of them is curved.
+_LOW = 0.72
+_HIGH = 1.4
+_SHORT = 0.3
+_MOST_CURVED = 0.35
+_LEAST_FREE = 0.2
+
+
+class _Line(NamedTuple):
+  """A level line: its first column and the one after its last, its row in every column, and its ink."""
+
+  first: int
+  last: int
+  middle: Float[np.ndarray, ' width']
+  ink: Mask
 
 
 def find_rules(mask: Mask) -> Mask:
@@ -51,27 +68,62 @@ def find_rules(mask: Mask) -> Mask:
     The ink that belongs to them.
   """
   thickness = max(2, round(_THICKNESS * min(mask.shape)))
-  rules = _find_level(mask, thickness, _LENGTH) | _find_level(mask.T, thickness, _UPRIGHT_LENGTH).T
+  lines = _choose_rules(mask, _find_lines(mask, thickness, _LENGTH))
+  rules = _unite(lines, mask)
+  # Where there are several level rules, upright ones are no stems.
+  length, coverage = (_LENGTH, _GRID_COVERAGE) if len(lines) > 1 else (_UPRIGHT_LENGTH, _COVERAGE)
+  rules |= _unite(_find_lines(mask.T, thickness, length, coverage), mask.T).T
+  for upper, lower in itertools.pairwise(sorted(lines, key=lambda line: line.middle.mean())):
+    rules |= _find_walls(mask, upper, lower, thickness)
   labels, _ = ndimage.label(mask & ~rules, np.ones((3, 3)))
-  boxes = ndimage.find_objects(labels)
-  for label, box in enumerate(boxes, 1):
+  for label, box in enumerate(ndimage.find_objects(labels), 1):
     height, width = (side.stop - side.start for side in box)
-    if max(height, width) < _LEAST_FRAME:
+    if min(height, width) < _LEAST_FRAME:
       continue
     piece = labels[box] == label
-    content = mask[box] & ~rules[box]
-    if min(height, width) >= _LEAST_FRAME and _is_frame(piece, content):
+    if _is_frame(piece, mask[box] & ~rules[box]):
       thin = max(2, round(_BAND * min(height, width)))
-      rules[box] |= _find_level(piece, thin, _COVERAGE) | _find_level(piece.T, thin, _COVERAGE).T
-    elif width >= _WIDE * height:
-      rules[box] |= _find_level(piece, max(2, round(_BAND * height)), _COVERAGE)
+      rules[box] |= _unite(_find_lines(piece, thin, _COVERAGE), piece)
+      rules[box] |= _unite(_find_lines(piece.T, thin, _COVERAGE), piece.T).T
   return rules | _find_ticks(mask, rules) if rules.any() else rules
 
 
-def _find_level(mask: Mask, thickness: int, length: float) -> Mask:
-  """Finds level rules that have at least this part of the width of a picture, or of a part of it."""
+def _unite(lines: list[_Line], mask: Mask) -> Mask:
+  return np.logical_or.reduce([line.ink for line in lines]) if lines else np.zeros_like(mask)
+
+
+def _choose_rules(mask: Mask, lines: list[_Line]) -> list[_Line]:
+  """The lines that go to an edge of the picture, or are much longer than the writing is high: the foot of a 2 is not."""
+  if not lines:
+    return []
+  labels, _ = ndimage.label(mask & ~_unite(lines, mask), np.ones((3, 3)))
+  tallest = max((box[0].stop - box[0].start for box in ndimage.find_objects(labels)), default=0)
+  width = mask.shape[1]
+
+  def is_rule(line):
+    return min(line.first, width - line.last) <= _MARGIN * width or line.last - line.first >= _MUCH_LONGER * tallest
+
+  return [line for line in lines if is_rule(line)]
+
+
+def _find_walls(mask: Mask, upper: _Line, lower: _Line, thickness: int) -> Mask:
+  """Upright lines from one rule to the next below it: the walls of boxes and of the cells of a table."""
+  walls = np.zeros_like(mask)
+  first, last = max(upper.first, lower.first), min(upper.last, lower.last)
+  top, bottom = (round(float(line.middle[first:last].mean())) if last > first else 0 for line in (upper, lower))
+  if last - first < _LEAST_FRAME or bottom - top < _LEAST_FRAME:
+    return walls
+  margin = 4 * thickness
+  thickness = max(thickness, round(_WALL_THICKNESS * (bottom - top)))  # Boxes side by side have a wall each.
+  crop = slice(max(0, top), bottom + 1), slice(max(0, first - margin), last + margin)
+  walls[crop] = _unite(_find_lines(mask[crop].T, thickness, _WALL_LENGTH), mask[crop].T).T
+  return walls
+
+
+def _find_lines(mask: Mask, thickness: int, length: float, coverage: float = _COVERAGE) -> list[_Line]:
+  """Finds level lines that have at least this part of the width of a picture, or of a part of it."""
   height, width = mask.shape
-  found = np.zeros_like(mask)
+  found: list[_Line] = []
   if mask.any(0).mean() < length:
     return found
   thin = mask & ~ndimage.binary_opening(mask, np.ones((thickness + 1, 1)))
@@ -95,13 +147,13 @@ def _find_level(mask: Mask, thickness: int, length: float) -> Mask:
     band = np.abs(np.arange(height)[:, None] - middle) <= usual / 2 + 1
     own, covered = (thin & band).any(0), (mask & band).any(0)
     first, last = _longest_stretch(covered, max(2, round(_LONGEST_GAP * width)))
-    reaches = min(first, width - last) <= _MARGIN * width
-    if not reaches or last - first < length * width or covered[first:last].mean() < _COVERAGE or own[first:last].mean() < _LEAST_OWN:
+    if last - first < length * width or covered[first:last].mean() < coverage or own[first:last].mean() < _LEAST_OWN:
       continue
     rule = thin & band
     rule[:, :first], rule[:, last:] = False, False
     # What is thicker than the rest of it is a stroke that runs along it for a while.
-    found |= rule & ~ndimage.binary_opening(thin, np.ones((round(usual) + 2, 1)))
+    ink = rule & ~ndimage.binary_opening(thin, np.ones((round(usual) + 2, 1)))
+    found.append(_Line(first, last, middle, ink))
   return found
 
 
@@ -160,20 +212,23 @@ def _is_frame(piece: Mask, content: Mask) -> bool:
 
 
 def _find_ticks(mask: Mask, rules: Mask) -> Mask:
-  """The ink that stands on a rule, as thin as it, and is lower than the writing."""
+  """The ink that is left of rules or stands on one as a tick: level and upright bits, as thin, of another height."""
   rest = mask & ~rules
   labels, count = ndimage.label(rest, np.ones((3, 3)))
   if not count:
     return rest
+  touching = np.isin(np.arange(1, count + 1), labels[ndimage.binary_dilation(rules, np.ones((7, 7)))])
   boxes = ndimage.find_objects(labels)
   heights = np.array([box[0].stop - box[0].start for box in boxes])
-  widths = np.array([box[1].stop - box[1].start for box in boxes])
-  writing = np.median(heights[heights >= heights.max() / 2])
-  thickness = 2 * ndimage.distance_transform_edt(rules).max()
-  touching = np.unique(labels[ndimage.binary_dilation(rules, np.ones((5, 5)))])
-  ticks = [
-    label
-    for label in touching[touching > 0]
-    if heights[label - 1] < _LOW * writing and min(widths[label - 1], heights[label - 1]) <= 2 * thickness + 1
-  ]
-  return np.isin(labels, ticks)
+  free = heights[~touching & (heights >= _LEAST_FREE * heights.max())]
+  writing = np.median(free if len(free) else heights[heights >= heights.max() / 2])
+  runs = _lengths_of_runs(rules), _lengths_of_runs(rules.T).T
+  thickness = float(np.median(np.minimum(*runs)[rules]))
+  side = round(3 * thickness) + 2
+  straight = ndimage.binary_opening(rest, np.ones((side, 1))) | ndimage.binary_opening(rest, np.ones((1, side)))
+  widths = 2 * np.asarray(ndimage.maximum(ndimage.distance_transform_edt(rest), labels, range(1, count + 1)))
+  curved = np.asarray(ndimage.mean(~straight, labels, range(1, count + 1)))
+  is_bit = (heights < _LOW * writing) | (heights > _HIGH * writing)
+  is_thin = widths <= 2 * thickness + 2
+  ticks = np.flatnonzero(touching & is_bit & is_thin & ((curved < _MOST_CURVED) | (heights < _SHORT * writing)))
+  return np.isin(labels, ticks + 1)
