@@ -37,9 +37,14 @@ _FAINT = 0.25
 _FAINTEST = 0.5
 _FAINT_RULES = 0.12
 _FAINT_SIGMAS = 2.5
+_DARKER = 1.7
 # Strokes that stand out by fewer standard deviations of the noise are looked at again, smoothed more, so many times.
 _CLEAR_SIGMAS = 14
 _MAX_SMOOTHINGS = 4
+# The light on the paper is a polynomial of this order, fitted to a picture reduced to about so many pixels.
+_LIGHT_ORDER = 4
+_LIGHT_SIDE = 64
+_LIGHT_FITS = 6
 # Strokes are measured in a picture reduced to about so many pixels; squares wider than them find no such part more.
 _WINDOW_SIDE = 480
 _MUCH_MORE = 1.25
@@ -290,7 +295,7 @@ def _flat_ink(
 
 def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
   """The ink of an image on paper whose brightness varies."""
-  raw = image.astype(np.float32) / 255
+  raw = _even_out(image.astype(np.float32) / 255)
   is_inverted = _is_light_on_dark(raw)
   window = _choose_window(1 - raw if is_inverted else raw)
   smoothing = min(image.shape) / 400  # Takes a sensor's noise off.
@@ -320,7 +325,9 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
   if min(mask.shape) >= _LEAST_RULED:
     # Printed lines are often fainter than the writing, and then whole only where fainter ink counts.
     faint = contrast > max(_FAINT_SIGMAS * sigma, _FAINT_RULES * darkest)
-    mask &= ~rules.find_rules(faint)
+    ruled = rules.find_rules(faint)
+    if ruled.any():  # Where strokes run along a rule, they are darker.
+      mask &= ~ruled | (contrast > _DARKER * np.median(contrast[ruled]))
     mask &= ~rules.find_rules(mask)
     mask = _drop_rims(mask)
   return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0)
@@ -335,6 +342,36 @@ def _threshold(
   strength = np.clip(strength, max(_FAINTEST * darkest, _LEAST_SIGMAS * sigma, _LEAST_CONTRAST), darkest)
   weak = contrast > np.maximum(_FAINT * strength, np.minimum(3 * sigma, strength / 2))
   return ndimage.binary_propagation(contrast > strength / 2, np.ones((3, 3)), weak), strength
+
+
+def _even_out(image: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
+  """Divides by a smooth surface of light, such as a lamp's or a lens's, which paper is lit by; its middle stays.
+
+  The surface is a polynomial in the logarithm, fitted so that what is much darker or lighter, as ink is, has no say.
+  """
+  small = np.log(np.maximum(_shrink(image, _LIGHT_SIDE), 0.02))
+  powers = [(i, j) for i in range(_LIGHT_ORDER + 1) for j in range(_LIGHT_ORDER + 1 - i)]
+
+  def surface(height, width):
+    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
+    return np.stack([np.broadcast_to(y**i * x**j, (height, width)) for i, j in powers], -1).astype(np.float32)
+
+  terms = surface(*small.shape).reshape(-1, len(powers))
+  levels, weights = small.ravel(), np.ones(small.size, np.float32)
+  for _ in range(_LIGHT_FITS):
+    coefficients = np.linalg.lstsq(terms * weights[:, None], levels * weights, rcond=None)[0]
+    residual = levels - terms @ coefficients
+    scale = max(1.4826 * float(np.median(np.abs(residual))), 0.01)
+    weights = np.maximum(1 - (residual / (3 * scale)) ** 2, 0)  # The square root of Tukey's biweight.
+  light = np.exp(surface(*_enough(image.shape)) @ (coefficients - np.eye(len(powers))[0] * coefficients[0]))
+  light = ndimage.zoom(light, np.divide(image.shape, light.shape), order=1, grid_mode=True, mode='nearest')
+  return np.minimum(image / light, 1.5).astype(np.float32)
+
+
+def _enough(shape: tuple[int, ...]) -> tuple[int, int]:
+  """A size at which a smooth surface is computed that is then enlarged."""
+  height, width = shape
+  return min(height, 2 * _LIGHT_SIDE), min(width, 2 * _LIGHT_SIDE)
 
 
 def _choose_window(paper: Float[np.ndarray, 'height width']) -> int:

@@ -24,6 +24,9 @@ _LEAST_STEP = 10
 _LEAST_FILLED = 0.85
 _LEAST_SHARP = 0.5
 _SIDE_POINTS = 48
+_LEVELS = 8
+_BAND = 4
+_LEAST_SHARE = 0.7
 _REACH = 12  # Pixels of the reduced picture that a side is sought within.
 _INSET = 0.008  # The rim that is cut off, as a part of the sheet's sides: it holds the sheet's shadow.
 
@@ -53,31 +56,31 @@ def find_sheet(image: UInt8[np.ndarray, 'height width']) -> Sheet | None:
     Image.fromarray(image).resize([round(length / factor) for length in image.shape[::-1]], Image.Resampling.BOX),
     np.float32,
   )
-  mask = _find_light_part(small)
-  if mask is None:
-    return None
-  corners = _fit_corners(mask)
-  if corners is not None:
-    corners = _find_outline(small, corners)
-  if corners is None:
-    return None
-  return _straighten(image, corners * factor)
-
-
-def _find_light_part(small: Float[np.ndarray, 'h w']) -> Bool[np.ndarray, 'h w'] | None:
-  """The largest part that is lighter than the rest."""
   # A closing takes the writing off the paper; a blur, the grain off the desk.
-  plain = ndimage.gaussian_filter(ndimage.grey_closing(small, (9, 9), mode='nearest'), 1, mode='nearest')
-  if np.ptp(plain) < _LEAST_DIFFERENCE:
+  plain = ndimage.gaussian_filter(ndimage.grey_closing(small, (9, 9), mode='nearest'), 0.7, mode='nearest')
+  low, high = np.percentile(plain, (1, 99))
+  if high - low < _LEAST_DIFFERENCE:
     return None
-  light = plain > _otsu(plain)
-  labels, count = ndimage.label(ndimage.binary_opening(light, np.ones((9, 9))))
+  best, highest = None, 0.0
+  # No one level parts paper from desk where there is a shadow.
+  for level in (_otsu(plain), *np.linspace(low, high, _LEVELS + 2)[1:-1]):
+    mask = _find_light_part(plain, level)
+    corners = None if mask is None else _fit_corners(mask)
+    outline = None if corners is None else _find_outline(small, corners)
+    if outline is not None and outline[1] > highest:
+      best, highest = outline
+  return None if best is None else _straighten(image, best * factor)
+
+
+def _find_light_part(plain: Float[np.ndarray, 'h w'], level: float) -> Bool[np.ndarray, 'h w'] | None:
+  """The largest part that is lighter than a level."""
+  light = ndimage.binary_opening(plain > level, np.ones((7, 7)))
+  labels, count = ndimage.label(light)
   if not count:
     return None
-  largest = 1 + int(np.argmax(ndimage.sum_labels(light, labels, range(1, count + 1))))
+  largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
   mask = ndimage.binary_fill_holes(labels == largest)
-  share = mask.mean()
-  if not _LEAST_SHEET <= share <= 1 - _LEAST_DESK:
+  if not _LEAST_SHEET <= mask.mean() <= 1 - _LEAST_DESK:
     return None
   return mask if plain[mask].mean() - plain[~mask].mean() >= _LEAST_DIFFERENCE else None
 
@@ -151,39 +154,71 @@ def _area(polygon: Float[np.ndarray, 'n 2']) -> float:
 
 def _find_outline(
   small: Float[np.ndarray, 'h w'], corners: Float[np.ndarray, '4 2']
-) -> Float[np.ndarray, '4 2'] | None:
-  """Corners whose sides lie where brightness steps up; None where there is no such step along a side.
+) -> tuple[Float[np.ndarray, '4 2'], float] | None:
+  """Corners whose sides lie where brightness steps up, and how good they are; None where a side has no such step.
 
   Sides at the border of the picture stay where they are, but two at least must be inside: one may be a shadow's.
   """
   sides = [_fit_side(small, start, end, corners.mean(0)) for start, end in zip(corners, np.roll(corners, -1, 0))]
-  if any(side is None for side in sides) or sum(is_inside for _, is_inside in sides) < 2:
+  if any(side is None for side in sides) or sum(step > 0 for _, step in sides) < 2:
     return None
   # A line is (a, b, c) with a x + b y + c = 0; two of them meet in their cross product.
   lines = [line for line, _ in sides]
   meetings = np.array([np.cross(lines[i - 1], lines[i]) for i in range(4)])
   if (np.abs(meetings[:, 2]) < 1e-9).any():
     return None
-  return meetings[:, :2] / meetings[:, 2:]
+  outline = meetings[:, :2] / meetings[:, 2:]
+  sharp = [_share_of_step(small, start, end, outline.mean(0)) for start, end in zip(outline, np.roll(outline, -1, 0))]
+  inside = [share for share in sharp if share is not None]
+  if len(inside) < 2 or min(inside) < _LEAST_SHARE:
+    return None
+  return outline, _area(outline) * min(inside)
+
+
+def _share_of_step(small, start, end, middle):
+  """The part of a side along which the paper is lighter than what is outside; None where most is outside the picture."""
+  points, normal, within = _sample_side(small, start, end, middle)
+  if within.mean() < 0.5:
+    return None
+  near, far = (
+    np.stack([_levels(small, points[within] + sign * offset * normal) for offset in offsets for sign in (-1, 1)])
+    for offsets in ((1.5, 2.5, 3.5), (5, 7, 9))
+  )
+  is_step = near[1::2].mean(0) - near[::2].mean(0) >= _LEAST_STEP
+  is_other = far[1::2].mean(0) - far[::2].mean(0) >= _LEAST_STEP
+  return float((is_step & is_other).mean())
+
+
+def _sample_side(small, start, end, middle):
+  """Points along a side, the direction from it to the sheet, and which points have some picture outside of them."""
+  height, width = small.shape
+  normal = np.array([end[1] - start[1], start[0] - end[0]]) / max(np.hypot(*(end - start)), 1e-9)
+  points = start + np.linspace(0.05, 0.95, _SIDE_POINTS)[:, None] * (end - start)
+  normal *= np.sign(np.dot(normal, middle - points.mean(0))) or 1
+  outside = points - 3 * normal
+  return points, normal, (outside >= 0).all(1) & (outside[:, 0] < width) & (outside[:, 1] < height)
+
+
+def _levels(small, places):
+  return ndimage.map_coordinates(small, (places[..., ::-1] - 0.5).T, order=1, mode='nearest')
 
 
 def _fit_side(small, start, end, middle):
-  """The line (a, b, c) of a side near the one given, and whether it is inside the picture; None if there is no step."""
-  height, width = small.shape
-  length = np.hypot(*(end - start))
-  normal = np.array([end[1] - start[1], start[0] - end[0]]) / max(length, 1e-9)
-  points = start + np.linspace(0.05, 0.95, _SIDE_POINTS)[:, None] * (end - start)
-  normal *= np.sign(np.dot(normal, middle - points.mean(0))) or 1  # Towards the sheet.
-  given = np.array([*normal, -np.dot(normal, start)])
-  outside = points - 3 * normal
-  within = (outside >= 0).all(1) & (outside[:, 0] < width) & (outside[:, 1] < height)
+  """The line (a, b, c) of a side near the one given, and its step in brightness; None if there is none.
+
+  The step is 0 where the side is at the border of the picture.
+  """
+  points, normal, within = _sample_side(small, start, end, middle)
   if within.mean() < 0.5:
-    return given, False
+    return np.array([*normal, -np.dot(normal, start)]), 0.0
   points = points[within]
-  offsets = np.arange(-_REACH - 2, _REACH + 3)
+  offsets = np.arange(-_REACH - _BAND, _REACH + _BAND + 1)
   places = points[:, None] + offsets[:, None] * normal
-  levels = ndimage.map_coordinates(small, (places[..., ::-1] - 0.5).transpose(2, 0, 1), order=1, mode='nearest')
-  steps = levels[:, 4:] - levels[:, :-4]  # Across four pixels.
+  levels = _levels(small, places).T
+  # Between bands on both sides, so that a line that is ruled on paper is no step.
+  sums = np.cumsum(np.pad(levels, ((0, 0), (1, 0))), 1)
+  bands = (sums[:, _BAND:] - sums[:, :-_BAND]) / _BAND
+  steps = bands[:, _BAND + 1 :] - bands[:, : -_BAND - 1]
   best = steps.argmax(1)
   found = points + (best - _REACH)[:, None] * normal
   found = found[steps.max(1) >= _LEAST_STEP]
@@ -201,7 +236,8 @@ def _fit_side(small, start, end, middle):
   inliers = found[near[chosen]]
   centre = inliers.mean(0)
   across = np.linalg.svd(inliers - centre)[2][1]
-  return np.array([*across, -np.dot(across, centre)]), True
+  share = near[chosen].sum() / len(points)
+  return np.array([*across, -np.dot(across, centre)]), share * float(np.median(steps.max(1)))
 
 
 def _straighten(image: UInt8[np.ndarray, 'height width'], corners: Float[np.ndarray, '4 2']) -> Sheet:
