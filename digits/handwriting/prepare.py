@@ -195,7 +195,9 @@ def _isolate(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'heigh
   # What is off the edge stays, and so does what touches it but lies over the digit, such as the bar of a 5.
   left = min(boxes[i][1].start for i in np.flatnonzero(main))
   right = max(boxes[i][1].stop for i in np.flatnonzero(main))
-  over = np.array([min(box[1].stop, right) - max(box[1].start, left) > 0.7 * (box[1].stop - box[1].start) for box in boxes])
+  over = np.array(
+    [min(box[1].stop, right) - max(box[1].start, left) > 0.7 * (box[1].stop - box[1].start) for box in boxes]
+  )
   keep = main | (~outside & (over | inside.any()))
   return np.where(np.concatenate([[False], keep])[labels], ink, 0)
 
@@ -358,8 +360,10 @@ def _even_out(image: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'he
 
   terms = surface(*small.shape).reshape(-1, len(powers))
   levels, weights = small.ravel(), np.ones(small.size, np.float32)
+  ridge = 1e-4 * small.size * np.eye(len(powers), dtype=np.float32)  # For pictures of very few pixels.
   for _ in range(_LIGHT_FITS):
-    coefficients = np.linalg.lstsq(terms * weights[:, None], levels * weights, rcond=None)[0]
+    weighted = terms * weights[:, None]
+    coefficients = np.linalg.solve(weighted.T @ weighted + ridge, weighted.T @ (levels * weights))
     residual = levels - terms @ coefficients
     scale = max(1.4826 * float(np.median(np.abs(residual))), 0.01)
     weights = np.maximum(1 - (residual / (3 * scale)) ** 2, 0)  # The square root of Tukey's biweight.
@@ -394,7 +398,8 @@ def _choose_window(paper: Float[np.ndarray, 'height width']) -> int:
     if before is not None and found < _MUCH_MORE * before:
       break
     side, before = int(1.5 * side) | 1, found
-  return max(3, min(side * factor, min(paper.shape) // 3))
+  # A blot, or a loop that is filled, is wider than the strokes.
+  return max(3, min(2 * side * factor, min(paper.shape) // 3))
 
 
 def _few_pixels(image: np.ndarray) -> int:
@@ -416,7 +421,9 @@ def _drop_rims(mask: Mask) -> Mask:
   touching = touching[touching > 0]
   inner = np.setdiff1d(np.arange(1, count + 1), touching)
   half = ndimage.distance_transform_edt(np.pad(mask, 1, mode='edge'))[1:-1, 1:-1]
-  widths = 2 * np.asarray(ndimage.maximum(half, labels, np.arange(1, count + 1)))
+  widths = np.zeros(count + 1)
+  np.maximum.at(widths, labels[mask], 2 * half[mask])
+  widths = widths[1:]
   sizes = np.array([max(box[0].stop - box[0].start, box[1].stop - box[1].start) for box in boxes])
   inner = inner[sizes[inner - 1] >= _SPECK * sizes[inner - 1].max(initial=0)]
   usual = np.median(widths[inner - 1]) if len(inner) else None

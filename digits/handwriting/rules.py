@@ -226,8 +226,11 @@ def _find_ticks(mask: Mask, rules: Mask) -> Mask:
   thickness = float(np.median(np.minimum(*runs)[rules]))
   side = round(3 * thickness) + 2
   straight = ndimage.binary_opening(rest, np.ones((side, 1))) | ndimage.binary_opening(rest, np.ones((1, side)))
-  widths = 2 * np.asarray(ndimage.maximum(ndimage.distance_transform_edt(rest), labels, range(1, count + 1)))
-  curved = np.asarray(ndimage.mean(~straight, labels, range(1, count + 1)))
+  widths = np.zeros(count + 1)
+  np.maximum.at(widths, labels[rest], 2 * ndimage.distance_transform_edt(rest)[rest])
+  widths = widths[1:]
+  inked = labels[rest]
+  curved = np.bincount(inked, ~straight[rest], count + 1)[1:] / np.bincount(inked, minlength=count + 1)[1:]
   is_bit = (heights < _LOW * writing) | (heights > _HIGH * writing)
   is_thin = widths <= 2 * thickness + 2
   ticks = np.flatnonzero(touching & is_bit & is_thin & ((curved < _MOST_CURVED) | (heights < _SHORT * writing)))

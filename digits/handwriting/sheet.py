@@ -27,6 +27,7 @@ _SIDE_POINTS = 48
 _LEVELS = 8
 _BAND = 4
 _LEAST_SHARE = 0.7
+_SHORTEST = 0.12  # A side of the outline, as a part of the picture's longer side.
 _REACH = 12  # Pixels of the reduced picture that a side is sought within.
 _INSET = 0.008  # The rim that is cut off, as a part of the sheet's sides: it holds the sheet's shadow.
 
@@ -119,6 +120,8 @@ def _fit_corners(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, '4 2'] | No
   if len(polygon) < 4:
     return None
   area = _area(polygon)
+  if np.hypot(*(polygon - np.roll(polygon, -1, 0)).T).min() < _SHORTEST * max(mask.shape):
+    return None  # A triangle is the part of a picture beside a shadow.
   if mask.sum() < _LEAST_FILLED * area:
     return None
   angles = np.arctan2(*(polygon - polygon.mean(0)).T[::-1])
@@ -172,7 +175,7 @@ def _find_outline(
   inside = [share for share in sharp if share is not None]
   if len(inside) < 2 or min(inside) < _LEAST_SHARE:
     return None
-  return outline, _area(outline) * min(inside)
+  return outline, min(inside) * float(np.mean([step for _, step in sides if step > 0]))
 
 
 def _share_of_step(small, start, end, middle):
@@ -241,7 +244,9 @@ def _fit_side(small, start, end, middle):
 
 
 def _straighten(image: UInt8[np.ndarray, 'height width'], corners: Float[np.ndarray, '4 2']) -> Sheet:
-  top, right, bottom, left = (np.hypot(*(end - start)) for start, end in zip(corners, np.roll(corners, -1, 0), strict=True))
+  top, right, bottom, left = (
+    np.hypot(*(end - start)) for start, end in zip(corners, np.roll(corners, -1, 0), strict=True)
+  )
   width, height = max(1, round((top + bottom) / 2)), max(1, round((left + right) / 2))
   inset = max(2.0, _INSET * max(width, height))
   target = np.array([[0, 0], [width, 0], [width, height], [0, height]], float) + inset * np.array(
