@@ -163,8 +163,8 @@ def _clean(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n hei
 def isolate(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
   """Clears what runs out of images of one digit each, such as parts of its neighbours, if something else remains.
 
-  That is a piece of ink in the middle: one that is more than half as high as the largest and does not touch the edge, or
-  the one nearest to the middle where all do.
+  That is a piece of ink in the middle: one more than half as high as the largest that does not touch the edge, or the
+  one nearest to the middle where all do.
   """
   border = np.concatenate([ink[:, 0], ink[:, -1], ink[:, :, 0], ink[:, :, -1]], 1)
   touched = np.flatnonzero(border.any(1))
@@ -188,10 +188,9 @@ def _isolate(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'heigh
   edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
   outside = np.isin(np.arange(1, count + 1), edge)
   inside = ~outside & (heights > 0.5 * heights.max()) & (away < 0.35)
-  if inside.any():
-    main = inside
-  else:  # The largest, if it is not far from the middle.
-    main = np.arange(count) == int(np.argmax(sums * np.maximum(0.05, 0.6 - away)))
+  # Where there is none, the largest, if it is not far from the middle.
+  largest = np.arange(count) == int(np.argmax(sums * np.maximum(0.05, 0.6 - away)))
+  main = inside if inside.any() else largest
   # What is off the edge stays, and so does what touches it but lies over the digit, such as the bar of a 5.
   left = min(boxes[i][1].start for i in np.flatnonzero(main))
   right = max(boxes[i][1].stop for i in np.flatnonzero(main))
@@ -338,7 +337,7 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
 def _threshold(
   contrast: Float[np.ndarray, 'height width'], darkest: float, sigma: float, window: int
 ) -> tuple[Mask, Float[np.ndarray, 'height width']]:
-  """What is ink, and how strong the ink is there: decided by the strongest around, as pencil may lie beside a marker."""
+  """What is ink, and how strong the ink is there: decided by the strongest around, as pencil lies beside a marker."""
   strength = ndimage.maximum_filter(ndimage.uniform_filter(contrast, 3), window // 2, mode='nearest')
   strength = ndimage.uniform_filter(strength, window // 2, mode='nearest')
   strength = np.clip(strength, max(_FAINTEST * darkest, _LEAST_SIGMAS * sigma, _LEAST_CONTRAST), darkest)

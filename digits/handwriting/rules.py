@@ -15,9 +15,10 @@ from scipy import ndimage
 
 Mask: TypeAlias = Bool[np.ndarray, 'height width']
 
-# Rules go through at least this part of the picture's width, or of its height where they are upright, since a digit that
-# fills the picture may have an upright stem; and they come this near to its edge, as the foot of a 2 does not. They are thinner than this part of its shorter side, or than this many
-# pixels, and no steeper than this.
+# Rules go through at least this part of the picture's width, or of its height where they are upright, since a digit
+# that fills the picture may have an upright stem. They come this near to its edge, as the foot of a 2 does not, or are
+# this much longer than the writing is high; the walls of boxes have this part of the distance of two rules, and are
+# thinner than this part of it. Rules are thinner than this part of the picture's shorter side, and no steeper than this.
 _LENGTH = 0.7
 _UPRIGHT_LENGTH = 0.97
 _MARGIN = 0.03
@@ -27,8 +28,8 @@ _WALL_THICKNESS = 0.14
 _GRID_COVERAGE = 0.75
 _THICKNESS = 1 / 25
 _SLOPE = 0.1
-# The part of a rule's length where there is ink, and where it is its own; and its longest gap, and how far it bends from
-# a straight line, as parts of the width.
+# The part of a rule's length where there is ink, and where it is its own; and its longest gap, and how far it bends
+# from a straight line, as parts of the width.
 _COVERAGE = 0.9
 _LEAST_OWN = 0.4
 _LONGEST_GAP = 0.04
@@ -93,7 +94,7 @@ def _unite(lines: list[_Line], mask: Mask) -> Mask:
 
 
 def _choose_rules(mask: Mask, lines: list[_Line]) -> list[_Line]:
-  """The lines that go to an edge of the picture, or are much longer than the writing is high: the foot of a 2 is not."""
+  """The lines that go to an edge of the picture, or are much longer than the writing is high."""
   if not lines:
     return []
   labels, _ = ndimage.label(mask & ~_unite(lines, mask), np.ones((3, 3)))

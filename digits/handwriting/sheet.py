@@ -1,7 +1,7 @@
 """Finds a sheet of paper on a desk, and straightens it.
 
-A sheet is what is lighter than what lies around it, with a sharp outline of four straight sides. Where a side is outside
-the picture, the border of the picture takes its place.
+A sheet is what is lighter than what lies around it, with a sharp outline of four straight sides. Where a side is
+outside the picture, the border of the picture takes its place.
 """
 
 from typing import NamedTuple
@@ -99,7 +99,7 @@ def _otsu(image: Float[np.ndarray, 'h w']) -> float:
 
 
 def _fit_corners(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, '4 2'] | None:
-  """The corners (x, y) of the four-sided figure that encloses a region, clockwise from the top left; None if none fits."""
+  """The corners (x, y) of the four-sided figure around a region, clockwise from the top left; None if none fits."""
   rim = mask & ~ndimage.binary_erosion(mask)
   rows, columns = np.nonzero(rim)
   points = np.stack([columns + 0.5, rows + 0.5], 1)
@@ -109,7 +109,7 @@ def _fit_corners(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, '4 2'] | No
     return None
   # Sides are given up one by one, each time the one whose neighbours meet with the least area added.
   while len(polygon) > 4:
-    added, where, meeting = min(
+    _added, where, meeting = min(
       ((*found, i) for i in range(len(polygon)) if (found := _without_side(polygon, i)) is not None),
       key=lambda found: found[0],
       default=(0.0, None, None),
@@ -162,7 +162,9 @@ def _find_outline(
 
   Sides at the border of the picture stay where they are, but two at least must be inside: one may be a shadow's.
   """
-  sides = [_fit_side(small, start, end, corners.mean(0)) for start, end in zip(corners, np.roll(corners, -1, 0))]
+  sides = [
+    _fit_side(small, start, end, corners.mean(0)) for start, end in zip(corners, np.roll(corners, -1, 0), strict=False)
+  ]
   if any(side is None for side in sides) or sum(step > 0 for _, step in sides) < 2:
     return None
   # A line is (a, b, c) with a x + b y + c = 0; two of them meet in their cross product.
@@ -171,7 +173,10 @@ def _find_outline(
   if (np.abs(meetings[:, 2]) < 1e-9).any():
     return None
   outline = meetings[:, :2] / meetings[:, 2:]
-  sharp = [_share_of_step(small, start, end, outline.mean(0)) for start, end in zip(outline, np.roll(outline, -1, 0))]
+  sharp = [
+    _share_of_step(small, start, end, outline.mean(0))
+    for start, end in zip(outline, np.roll(outline, -1, 0), strict=False)
+  ]
   inside = [share for share in sharp if share is not None]
   if len(inside) < 2 or min(inside) < _LEAST_SHARE:
     return None
@@ -179,7 +184,7 @@ def _find_outline(
 
 
 def _share_of_step(small, start, end, middle):
-  """The part of a side along which the paper is lighter than what is outside; None where most is outside the picture."""
+  """The part of a side along which the paper is lighter than what is outside; None where that is not in the picture."""
   points, normal, within = _sample_side(small, start, end, middle)
   if within.mean() < 0.5:
     return None
