@@ -18,7 +18,7 @@ Mask: TypeAlias = Bool[np.ndarray, 'height width']
 # Rules go through at least this part of the picture's width, or of its height where they are upright, since a digit
 # that fills the picture may have an upright stem. They come this near to its edge, as the foot of a 2 does not, or are
 # this much longer than the writing is high; the walls of boxes have this part of the distance of two rules, and are
-# thinner than this part of it. Rules are thinner than this part of the picture's shorter side, and no steeper than this.
+# thinner than this part of it. Rules are thinner than this part of the shorter side, and no steeper than this.
 _LENGTH = 0.7
 _UPRIGHT_LENGTH = 0.97
 _MARGIN = 0.03
