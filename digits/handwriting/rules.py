@@ -146,7 +146,8 @@ def _find_lines(mask: Mask, thickness: int, length: float, coverage: float = _CO
       usual = float(np.median(run_lengths[near][close]))
     middle = np.polyval(curve, np.arange(width) / width)
     band = np.abs(np.arange(height)[:, None] - middle) <= usual / 2 + 1
-    own, covered = (thin & band).any(0), (mask & band).any(0)
+    own: Bool[np.ndarray, ' width'] = np.any(thin & band, axis=0)
+    covered: Bool[np.ndarray, ' width'] = np.any(mask & band, axis=0)
     first, last = _longest_stretch(covered, max(2, round(_LONGEST_GAP * width)))
     if last - first < length * width or covered[first:last].mean() < coverage or own[first:last].mean() < _LEAST_OWN:
       continue
@@ -168,7 +169,7 @@ def _propose_lines(rows, columns, shape, length):
   # A pixel column counts once, however thick the line.
   seen = np.stack([np.bincount(_bin(rows, columns, slope, scale, offset), minlength=bins) for slope in slopes])
   seen = seen[:, :-1] + seen[:, 1:]  # Lines between two bins.
-  proposed = []
+  proposed: list[tuple[float, float]] = []
   while len(proposed) < _MOST_LINES:
     index, place = np.unravel_index(seen.argmax(), seen.shape)
     if seen[index, place] < 0.5 * length * width:
