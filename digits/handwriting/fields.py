@@ -8,15 +8,13 @@ import itertools
 import math
 from typing import NamedTuple, TypeAlias
 
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 import numpy as np
 from scipy import ndimage
 
 from digits.handwriting import pieces, predict, prepare
 from digits.train import runs
 
-# Smaller fields are enlarged until their shorter side has this many pixels: finding pieces needs strokes of some width.
-_LEAST_SIDE = 112
 # Fractions of the height of the digits in the line.
 _WIDE = 0.8  # A piece that is wider may be several digits,
 _TOO_WIDE = 1.4  # and then surely is.
@@ -58,8 +56,8 @@ def read_digits(
     run: a run from `load_run`.
     temperature: the temperature from `predict.load_temperature`.
   """
-  factor = 1
-  lines = pieces.find_lines(prepare.find_page(image).ink)
+  page = prepare.find_page(image)
+  lines = pieces.find_lines(page.ink)
   # For each piece of each line, the parts that it may consist of, by (first cut, last cut).
   choices = [[_find_parts(piece, pieces.line_height(line)) for piece in line] for line in lines]
   parts = [part for line in choices for parts in line for part in parts.values()]
@@ -69,13 +67,13 @@ def read_digits(
   rows = iter(predict.compute_probabilities(pictures, run, temperature))
   scored = [[{cuts: (part, next(rows)) for cuts, part in parts.items()} for parts in line] for line in choices]
   return [
-    [_to_digit(part, row, factor) for parts in choice for part, row in _choose_parts(parts, pieces.line_height(line))]
+    [
+      _to_digit(part, row, page.to_image)
+      for parts in choice
+      for part, row in _choose_parts(parts, pieces.line_height(line))
+    ]
     for choice, line in zip(scored, lines, strict=True)
   ]
-
-
-def _enlarge(image: UInt8[np.ndarray, 'h w'], factor: int) -> UInt8[np.ndarray, 'height width']:
-  return ndimage.zoom(image, factor, order=1, grid_mode=True, mode='nearest') if factor > 1 else image
 
 
 def _find_parts(piece: pieces.Piece, height: float) -> dict[Cuts, pieces.Piece]:
@@ -137,7 +135,9 @@ def _score(part: pieces.Piece, row: Row, height: float) -> float:
   return math.log(max(row.max(), 1e-9)) - _PART_COST - _WIDTH_COST * max(0.0, part.width / height - 1)
 
 
-def _to_digit(part: pieces.Piece, row: Row, factor: int) -> Digit:
+def _to_digit(part: pieces.Piece, row: Row, to_image: Float[np.ndarray, '3 3']) -> Digit:
   value = int(np.argmax(row))
-  box = (part.left // factor, part.top // factor, -(-part.right // factor), -(-part.bottom // factor))
-  return Digit(value, float(row[value]), box)
+  corners = np.array([[x, y, 1] for x in (part.left, part.right) for y in (part.top, part.bottom)]) @ to_image.T
+  points = corners[:, :2] / corners[:, 2:]
+  (left, top), (right, bottom) = np.floor(points.min(0) + 1e-6), np.ceil(points.max(0) - 1e-6)
+  return Digit(value, float(row[value]), (int(left), int(top), int(right), int(bottom)))
