@@ -48,7 +48,7 @@ def test_splits_are_read_only_and_jax_computes_on_their_memory(prepared_data_dir
 def test_damaged_cache_is_noticed_or_harmless(prepared_data_dir, tmp_path_factory, seed):
   from digits.data import dataset
 
-  good = dataset._read_cache(prepared_data_dir / 'digits_mnist' / 'arrays.npz')
+  good = dataset._read_cache(prepared_data_dir / 'digits_mnist' / 'arrays.npz', 'mnist')
   content = bytearray((prepared_data_dir / 'digits_mnist' / 'arrays.npz').read_bytes())
   rng = np.random.default_rng(seed)
   if rng.random() < 0.3:
@@ -57,7 +57,7 @@ def test_damaged_cache_is_noticed_or_harmless(prepared_data_dir, tmp_path_factor
     content[rng.integers(len(content))] ^= 1 << rng.integers(8)
   path = tmp_path_factory.mktemp('cache') / 'arrays.npz'
   path.write_bytes(content)
-  read = dataset._read_cache(path)
+  read = dataset._read_cache(path, 'mnist')
   if read is not None:  # A bit of the zip file's own bookkeeping, such as a date.
     for split in good:
       np.testing.assert_array_equal(read[split].image, good[split].image)

@@ -13,6 +13,7 @@ from PIL import Image
 import pytest
 
 from digits import errors
+from digits.data import center
 from digits.handwriting import image_files, prepare
 from digits.train import step as step_lib
 from measurements import handwriting
@@ -43,7 +44,7 @@ def test_center_against_pillow_and_a_plain_centre_of_mass():
     height, width = rng.integers(10, 90, 2)
     ink = np.zeros((1, 100, 100), np.float32)
     ink[0, 5 : 5 + height, 7 : 7 + width] = rng.random((height, width)) * 0.8 + 0.1
-    prepared = prepare.center(ink)[0]
+    prepared = center.center(ink)[0]
 
     side = max(height, width)
     square = np.zeros((side, side), np.float32)
@@ -66,7 +67,7 @@ def test_center_against_pillow_and_a_plain_centre_of_mass():
 def test_a_square_goes_to_twenty_pixels_in_the_middle():
   ink = np.zeros((2, 200, 200), np.float32)
   ink[0, 100:180, 10:90] = 0.5
-  prepared = prepare.center(ink)
+  prepared = center.center(ink)
   expected = np.zeros((28, 28), np.uint8)
   expected[5:25, 5:25] = 255  # int(15 - 10): the centre of mass lies at 15 exactly.
   np.testing.assert_array_equal(prepared[0], expected)
@@ -74,7 +75,7 @@ def test_a_square_goes_to_twenty_pixels_in_the_middle():
 
 
 def test_area_weights_are_shares_of_pixels():
-  weights = prepare._area_weights(np.array([1]), np.array([30]), 32)[0]
+  weights = center._area_weights(np.array([1]), np.array([30]), 32)[0]
   np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
   np.testing.assert_allclose(weights[0, :4], [0, 2 / 3, 1 / 3, 0], atol=1e-6)
 
@@ -82,7 +83,7 @@ def test_area_weights_are_shares_of_pixels():
 def test_a_small_digit_is_not_blown_up_to_the_whole_box():
   ink = np.zeros((1, 28, 28), np.float32)
   ink[0, 10:15, 10:13] = 1
-  prepared = prepare.center(ink)[0]
+  prepared = center.center(ink)[0]
   assert (prepared.any(1).sum(), prepared.any(0).sum()) == (10, 6)
 
 

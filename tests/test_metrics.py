@@ -1,3 +1,4 @@
+import functools
 import math
 
 from hypothesis import given, settings
@@ -55,3 +56,31 @@ def test_smoothed_targets_by_hand():
   assert float(loss) == pytest.approx(-(0.9 * math.log(3 / 4) + 0.1 * math.log(1 / 4)))
   (plain,) = metrics.smoothed_cross_entropy(logits, jnp.array([1]), smoothing=0.0)
   assert float(plain) == pytest.approx(float(metrics.cross_entropy(logits, jnp.array([1]))[0]))
+
+
+def test_of_an_image_of_no_class_every_class_is_equally_right():
+  logits = jnp.array([[0.0, math.log(3.0)], [0.0, math.log(3.0)], [0.0, 0.0]])  # Probabilities 1/4 and 3/4, and 1/2.
+  loss = functools.partial(metrics.cross_entropy_with_outliers, known=metrics.cross_entropy)
+  found = loss(logits, jnp.array([1, -1, -1]))
+  half = -(math.log(1 / 4) + math.log(3 / 4)) / 2
+  np.testing.assert_allclose(found, [-math.log(3 / 4), half, math.log(2)], rtol=1e-6)
+  smoothed = functools.partial(metrics.smoothed_cross_entropy, smoothing=0.2)
+  found = metrics.cross_entropy_with_outliers(logits, jnp.array([1, -1, -1]), known=smoothed)
+  np.testing.assert_allclose(found, [-(0.9 * math.log(3 / 4) + 0.1 * math.log(1 / 4)), half, math.log(2)], rtol=1e-6)
+  # Its gradient is the probabilities less the targets.
+  grad = jax.grad(lambda logits: loss(logits, jnp.array([1, -1, -1])).sum())(logits)
+  np.testing.assert_allclose(grad, [[1 / 4, -1 / 4], [-1 / 4, 1 / 4], [0, 0]], atol=1e-6)
+
+
+def test_labels_of_digits_lose_nothing_by_outliers():
+  rng = np.random.default_rng(0)
+  logits, labels = rng.standard_normal((64, 10)).astype(np.float32), rng.integers(0, 10, 64).astype(np.int32)
+  known = metrics.cross_entropy(logits, labels)
+  np.testing.assert_array_equal(metrics.cross_entropy_with_outliers(logits, labels, known=metrics.cross_entropy), known)
+
+
+def test_no_answer_to_an_image_of_no_class_is_wrong():
+  batch = {'label': jnp.array([-1, 0, 1]), 'mask': jnp.array([1.0, 1.0, 1.0])}
+  loss = functools.partial(metrics.cross_entropy_with_outliers, known=metrics.cross_entropy)
+  scores = metrics.Metrics.from_logits(jnp.array([[0.0, 5.0]] * 3), batch, loss).compute()
+  assert scores['accuracy'] == pytest.approx(2 / 3)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import pytest
 
 import digits
 from digits import data, errors, models
-from digits.train import recipe
+from digits.train import metrics, recipe
 
 
 class _Base(nn.Module):
@@ -95,6 +96,20 @@ def test_label_smoothing_is_named():
   assert recipe.describe_loss(smoothed) == 'cross-entropy with label smoothing 0.1'
   made = recipe.make_recipe(smoothed, num_steps=1)
   assert float(made.loss(jnp.zeros((1, 10)), jnp.zeros(1, jnp.int32))[0]) == pytest.approx(2.302585)
+
+
+def test_the_loss_of_images_of_no_digit_is_chosen_by_the_dataset():
+  labels = jnp.array([0, -1], jnp.int32)
+  logits = jnp.array([[2.0] + [0.0] * 9] * 2)
+  config = digits.load_config('cnn_reading')
+  assert recipe.describe_loss(config) == (
+    'cross-entropy with label smoothing 0.05, every class alike for an image of no digit'
+  )
+  known, unsure = recipe.make_recipe(config, num_steps=1).loss(logits, labels)
+  assert float(known) == pytest.approx(math.log(math.e**2 + 9) - 2 * (0.95 + 0.005))
+  assert float(unsure) == pytest.approx(math.log(math.e**2 + 9) - 0.2)
+  plain = recipe.make_recipe(dataclasses.replace(config, dataset='mnist', label_smoothing=0.0), num_steps=1)
+  assert plain.loss is metrics.cross_entropy
 
 
 def test_a_field_with_another_annotation_is_said_to_be_one(check):

@@ -80,7 +80,7 @@ def _prepare_and_decode(name: str, data_dir: pathlib.Path) -> dict[str, arrays.S
   builder = _make_builder(name, data_dir)
   _download_and_prepare(name, builder)
   splits = {split: _decode(builder, split) for split in ('train', 'test')}
-  arrays.check_splits(splits)
+  arrays.check_splits(splits, name)
   if name == 'mnist':
     _check_against_archives(splits)
   return splits

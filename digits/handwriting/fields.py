@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 import numpy as np
 from scipy import ndimage
 
+from digits.data import center
 from digits.handwriting import pieces, predict, prepare
 from digits.train import runs
 
@@ -63,7 +64,7 @@ def read_digits(
   parts = [part for line in choices for parts in line for part in parts.values()]
   if not parts:
     return []
-  pictures = np.concatenate([prepare.center(part.ink[None]) for part in parts])[..., None]
+  pictures = np.concatenate([center.center(part.ink[None]) for part in parts])[..., None]
   rows = iter(predict.compute_probabilities(pictures, run, temperature))
   scored = [[{cuts: (part, next(rows)) for cuts, part in parts.items()} for parts in line] for line in choices]
   return [

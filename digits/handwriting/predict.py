@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float32, Int, UInt8
 import numpy as np
 
 from digits import data, errors
+from digits.data import center
 from digits.runtime import sealed_json
 from digits.train import runs
 from digits.train import step as step_lib
@@ -87,10 +88,10 @@ def prepare_images(images: Images) -> tuple[Pictures, Bool[np.ndarray, ' n']]:
     prepare,
   )
 
-  pictures = [np.zeros((0, prepare.SIDE, prepare.SIDE), np.uint8)]
+  pictures = [np.zeros((0, center.SIDE, center.SIDE), np.uint8)]
   several = [np.zeros(0, bool)]
   for ink in prepare.extract_inks(_to_arrays(images)):
-    pictures.append(prepare.center(ink))
+    pictures.append(center.center(ink))
     several.append(pieces.find_several(ink))
   return np.concatenate(pictures)[..., None], np.concatenate(several)
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 import numpy as np
 
 from digits import statistics
+from digits.data import arrays
 from digits.export import drawing_page
 from digits.models import layers as layers_lib
 from digits.models import registry
@@ -241,7 +242,7 @@ def _drawing(comparison: Comparison, summary: Summary) -> Section:
       temperature=temperature['per_seed'][0] if temperature else 1.0,
       accuracy=scores['test']['accuracy']['per_seed'][0],
     )
-  is_of_digits = {runs.config.dataset for runs in comparison.models.values()} == {'mnist'}
+  is_of_digits = {runs.config.dataset for runs in comparison.models.values()} <= arrays.OF_MNIST
   page = drawing_page.to_html(answerers).decode() if answerers and is_of_digits else None
   return {'page': page, 'left_out': left_out}
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from digits import data, statistics
 from digits.config import TrainConfig
+from digits.data import arrays
 from digits.store.records import Record
 from digits.train.step import Variables
 
@@ -78,7 +79,7 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
 def disputed_images(comparison: Comparison) -> Int[np.ndarray, ' disputed'] | None:
   """Indices of the test images whose label people dispute; None if the test split is not MNIST's."""
   datasets = {runs.config.dataset for runs in comparison.models.values()}
-  if datasets != {'mnist'} or len(comparison.test.label) != 10_000:
+  if not datasets <= arrays.OF_MNIST or len(comparison.test.label) != 10_000:
     return None
   return np.array(statistics.DISPUTED)
 

@@ -31,6 +31,21 @@ def smoothed_cross_entropy(logits: Logits, labels: Labels, *, smoothing: float) 
   return optax.softmax_cross_entropy(logits, targets)
 
 
+def cross_entropy_with_outliers(logits: Logits, labels: Labels, *, known: Loss) -> Float[Array, ' batch']:
+  """The loss where some images are of no class: of such an image every class is equally right.
+
+  Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606, who call it outlier exposure: the network learns to be
+  unsure of such images.
+
+  Args:
+    logits: the logits.
+    labels: the labels; `NO_DIGIT`, or any other that is negative, for an image of no class.
+    known: the loss of all other images.
+  """
+  unsure = optax.softmax_cross_entropy(logits, jnp.full_like(logits, 1 / logits.shape[-1]))
+  return jnp.where(labels < 0, unsure, known(logits, jnp.maximum(labels, 0)))
+
+
 def distillation_loss(
   logits: Logits, labels: Labels, teacher_logits: Logits, *, hard: Loss, weight: float, temperature: float
 ) -> Float[Array, ' batch']:
@@ -74,8 +89,8 @@ class Metrics(struct.PyTreeNode):
 
   @classmethod
   def from_logits(cls, logits: Logits, batch: Batch, loss: Loss = cross_entropy) -> 'Metrics':
-    """Measures one batch, of which the rows with mask 0 are padding."""
-    correct = (jnp.argmax(logits, axis=-1) == batch['label']).astype(jnp.float32)
+    """Measures one batch, of which the rows with mask 0 are padding; of an image of no class any answer is right."""
+    correct = ((jnp.argmax(logits, axis=-1) == batch['label']) | (batch['label'] < 0)).astype(jnp.float32)
     return cls(
       loss=jnp.sum(batch['mask'] * loss(logits, jnp.asarray(batch['label']))),
       correct=jnp.sum(batch['mask'] * correct),

@@ -72,6 +72,8 @@ def make_recipe(
   loss = metrics.cross_entropy
   if config.label_smoothing:
     loss = functools.partial(metrics.smoothed_cross_entropy, smoothing=config.label_smoothing)
+  if config.dataset == arrays.READING:
+    loss = functools.partial(metrics.cross_entropy_with_outliers, known=loss)
   teacher = None
   if config.distill['workdir']:
     teacher = load_teacher(config.distill['workdir'])
@@ -111,7 +113,9 @@ def describe_loss(config: TrainConfig) -> str:
   """What the training loss of a config is, for records and pages."""
   if config.distill['workdir']:
     return f'distillation from {config.distill["workdir"]}'
-  return 'cross-entropy' + (f' with label smoothing {config.label_smoothing:g}' if config.label_smoothing else '')
+  smoothing = f' with label smoothing {config.label_smoothing:g}' if config.label_smoothing else ''
+  outliers = ', every class alike for an image of no digit' if config.dataset == arrays.READING else ''
+  return f'cross-entropy{smoothing}{outliers}'
 
 
 def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
@@ -120,6 +124,10 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
   Raises:
     UsageError: the config does not fit the data, or a model, optimizer or augmentation that it names fails.
   """
+  if config.loader == 'grain' and config.dataset == arrays.READING:
+    raise errors.UsageError(
+      f"config.loader='grain' reads the records of TFDS, and {config.dataset} has none: set config.loader='memory'."
+    )
   for name, split in (('batch_size', dataset.train), ('eval_batch_size', dataset.test)):
     if getattr(config, name) > len(split.label):
       raise errors.UsageError(
