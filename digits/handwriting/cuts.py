@@ -14,6 +14,7 @@ WIDE = 0.8  # A piece that is wider may be several digits.
 LEAST_PART = 0.15  # The least width of what is cut off.
 _REACH = 0.12  # How far a path may bend from a straight line.
 _APART = 0.06  # How far paths are from each other, on average.
+_BENT = 0.02  # What a step aside costs, in pixels of ink.
 _SLANTS = (-25, -12, 0, 12, 25)  # Degrees to the right of upright, of the straight lines.
 _MAX_CUTS = 10
 
@@ -39,53 +40,58 @@ def find_cuts(piece: pieces.Piece, height: float) -> list[Cut]:
   """
   if piece.width < WIDE * height:
     return []
-  found = sorted((cut for slant in _SLANTS for cut in _find_slanted(piece, height, slant)), key=lambda cut: cut.ink)
+  reach = round(_REACH * height)
+  # For each cut, the column that is at the left end of its band in each row, and the ink of the band.
+  starts, bands = [], []
+  for slant in _SLANTS:
+    # In the sheared picture the lines are upright.
+    shifts = np.rint(math.tan(math.radians(slant)) * (np.arange(piece.height) - (piece.height - 1) / 2)).astype(int)
+    margin = int(np.abs(shifts).max()) + reach
+    sheared = np.zeros((piece.height, piece.width + 2 * margin), np.float32)
+    for row, shift in enumerate(shifts):
+      sheared[row, margin + shift : margin + shift + piece.width] = piece.ink[row]
+    for column in _find_thin_columns(sheared, margin + round(LEAST_PART * height), height):
+      starts.append(column - reach - margin - shifts)
+      bands.append(sheared[:, column - reach : column + reach + 1])
+  if not bands:
+    return []
+  paths, crossed = _find_paths(np.stack(bands))
+  columns = np.clip(paths + np.stack(starts), 0, piece.width)
   chosen: list[Cut] = []
-  for cut in found:
-    if all(np.abs(cut.columns - other.columns).mean() > _APART * height for other in chosen):
-      chosen.append(cut)
+  for i in np.argsort(crossed, kind='stable'):
+    if all(np.abs(columns[i] - other.columns).mean() > _APART * height for other in chosen):
+      chosen.append(Cut(columns[i], float(crossed[i])))
     if len(chosen) == _MAX_CUTS:
       break
   return sorted(chosen, key=lambda cut: float(cut.columns.mean()))
 
 
-def _find_slanted(piece: pieces.Piece, height: float, slant: float) -> list[Cut]:
-  """Paths along lines of one slant where little ink is."""
-  # In the sheared picture the lines are upright.
-  shifts = np.rint(math.tan(math.radians(slant)) * (np.arange(piece.height) - (piece.height - 1) / 2)).astype(int)
-  margin = int(np.abs(shifts).max())
-  sheared = np.zeros((piece.height, piece.width + 2 * margin), np.float32)
-  for row, shift in enumerate(shifts):
-    sheared[row, margin + shift : margin + shift + piece.width] = piece.ink[row]
-  profile = ndimage.gaussian_filter1d(sheared.sum(0), 0.03 * height, mode='nearest')
+def _find_thin_columns(ink: Float[np.ndarray, 'height width'], edge: int, height: float) -> list[int]:
+  """Columns that have little ink for their neighbourhood, not near the edge, those with least first."""
+  profile = ndimage.gaussian_filter1d(ink.sum(0), 0.03 * height, mode='nearest')
   lowest = ndimage.minimum_filter1d(profile, max(3, round(LEAST_PART * height)), mode='nearest')
-  edge = margin + round(LEAST_PART * height)
-  columns = [column for column in np.flatnonzero(profile == lowest) if edge <= column <= sheared.shape[1] - edge]
-  cuts = []
-  for column in sorted(columns, key=lambda column: profile[column])[:_MAX_CUTS]:
-    start = max(0, column - round(_REACH * height))
-    path, ink = _find_path(sheared[:, start : column + round(_REACH * height) + 1])
-    cuts.append(Cut(np.clip(path + start - margin - shifts, 0, piece.width), ink))
-  return cuts
+  columns = [int(column) for column in np.flatnonzero(profile == lowest) if edge <= column < ink.shape[1] - edge]
+  return sorted(columns, key=lambda column: float(profile[column]))[:_MAX_CUTS]
 
 
-def _find_path(ink: Float[np.ndarray, 'height width']) -> tuple[Int[np.ndarray, ' height'], float]:
-  """The path from top to bottom, by at most one column a row, that crosses least ink, and that ink."""
-  height, width = ink.shape
-  away = 0.02 * np.abs(np.arange(width) - width // 2) / width
-  totals, steps = ink[0] + away, np.zeros((height, width), int)
+def _find_paths(
+  ink: Float[np.ndarray, 'n height width'],
+) -> tuple[Int[np.ndarray, 'n height'], Float[np.ndarray, ' n']]:
+  """The paths from top to bottom, by at most one column a row, that cross least ink, and that ink."""
+  num, height, width = ink.shape
+  away = _BENT * np.abs(np.arange(width) - width // 2) / width
+  totals, steps = ink[:, 0] + away, np.zeros((num, height, width), int)
   for row in range(1, height):
-    padded = np.pad(totals, 1, constant_values=np.inf)
+    padded = np.pad(totals, ((0, 0), (1, 1)), constant_values=np.inf)
     # Straight on where nothing is gained by a step.
-    before = np.stack([padded[1:-1], padded[:-2] + 0.02, padded[2:] + 0.02])
-    choice = before.argmin(0)
-    steps[row] = np.array([0, -1, 1])[choice]
-    totals = before[choice, np.arange(width)] + ink[row] + away
-  path = np.zeros(height, int)
-  path[-1] = totals.argmin()
+    before = np.stack([padded[:, 1:-1], padded[:, :-2] + _BENT, padded[:, 2:] + _BENT])
+    steps[:, row] = np.array([0, -1, 1])[before.argmin(0)]
+    totals = before.min(0) + ink[:, row] + away
+  paths, every = np.zeros((num, height), int), np.arange(num)
+  paths[:, -1] = totals.argmin(1)
   for row in range(height - 1, 0, -1):
-    path[row - 1] = path[row] + steps[row, path[row]]
-  return path, float(ink[np.arange(height), path].sum())
+    paths[:, row - 1] = paths[:, row] + steps[every, row, paths[:, row]]
+  return paths, np.take_along_axis(ink, paths[:, :, None], 2).sum((1, 2))
 
 
 def take_part(piece: pieces.Piece, start: Cut | None, stop: Cut | None) -> pieces.Piece | None:

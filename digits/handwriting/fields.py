@@ -11,33 +11,28 @@ from jaxtyping import Float, Float32, UInt8
 import numpy as np
 from scipy import ndimage
 
-from digits.handwriting import cuts, lattice, patterns, pieces, predict, prepare, rules, signs
+from digits.handwriting import lattice, patterns, pieces, predict, prepare, rules, segment, signs
 from digits.train import runs
 
 # What the model is less sure of than this is no digit.
 REJECT = 0.5
-# Fractions of the height of the digits in the line.
-_TOO_WIDE = 1.4  # A piece that is wider surely is several digits.
-_WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by this.
-_SOFT_GAP = 0.1
-_UNKNOWN_SIGN = 0.25  # A piece that is no sign and no digit is dropped if it is smaller.
-# Costs in nats. A part of a digit can look like a digit, and what is cut may be one stroke.
+# A piece that is no sign and no digit is dropped if it is smaller than this, in heights of the line's digits.
+_UNKNOWN_SIGN = 0.25
+_LEAST_SIGN = 0.01  # Signs that are less probable are not considered.
+# Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
 _PART_COST = 0.25
-_CUT_COST = 0.1  # For each width of the pen that is cut.
-_WIDTH_COST = 2.0  # Of a part that is wider than the line is high, for each height.
-_JOIN_COST = 1.5  # Of joining what is as far from each other as the parts of a digit may be.
+_WIDTH_COST = 2.0  # For each height.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.
 _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
-_MOST_JOINED = 3  # Pieces that make up a digit.
 # Lines are level if they slope by less than this many degrees, and are sought up to the steepest slope.
-_LEVEL = 2.0
+_LEVEL = 2.5
 _STEEPEST = 12
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
   patterns.parse(f'{day}/{month}/{year}') for day in ('9', '99') for month in ('9', '99') for year in ('99', '9999')
 )
-_DATE_COST = 2.5
+_DATE_COST = 5.0
 
 
 class Token(NamedTuple):
@@ -93,26 +88,6 @@ class Reading(NamedTuple):
   notes: tuple[str, ...] = ()
 
 
-class _Part(NamedTuple):
-  """Ink that may be a digit or a sign, between two nodes of the lattice."""
-
-  start: int
-  stop: int
-  piece: pieces.Piece
-  cost: float
-  signs: dict[str, float]
-  is_digit: bool  # Whether it may be one.
-  may_drop: bool
-
-
-class _Row(NamedTuple):
-  """A line of writing before it is recognised."""
-
-  parts: list[_Part]
-  spaces: dict[int, tuple[float, float]]
-  geometry: signs.Geometry
-
-
 def read(
   image: UInt8[np.ndarray, 'height width'],
   run: runs.Run,
@@ -131,7 +106,7 @@ def read(
     expect: the form of every line: of its readings, the likeliest that fits is chosen, if there is any.
   """
   page = _level(_find_page(image))
-  rows = [_find_parts(line) for line in _find_lines(page.ink)]
+  rows = [segment.find_parts(line) for line in _find_lines(page.ink)]
   wanted = [part.piece.ink[None] for row in rows for part in row.parts if part.is_digit]
   probabilities = iter(())
   if wanted:
@@ -227,105 +202,13 @@ def _drop_specks(found: list[pieces.Piece]) -> list[pieces.Piece]:
   return [piece for piece in found if max(piece.height, piece.width) >= _SPECK * pen]
 
 
-def _find_parts(line: list[pieces.Piece]) -> _Row:
-  """All that the digits and signs of a line may be."""
-  height = pieces.line_height(line)
-  geometry = signs.measure_line([piece for piece in line if piece.height >= pieces.LEAST_DIGIT * height])
-  line = _join_parts(line, geometry)
-  parts: list[_Part] = []
-  starts = [0]
-  for piece in line:
-    found = [None, *cuts.find_cuts(piece, height), None]
-    for i in range(len(found) - 1):
-      for j in range(i + 1, len(found)):
-        part = cuts.take_part(piece, found[i], found[j])
-        is_whole = j - i == len(found) - 1
-        if part is None or not (is_whole or _may_be_cut_off(part, height)):
-          continue
-        crossed = sum(cut.ink for cut in (found[i], found[j]) if cut is not None)
-        cost = _CUT_COST * crossed / geometry.pen / 2
-        parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, cost, geometry))
-    starts.append(starts[-1] + len(found) - 1)
-  parts += _find_joined(line, starts, geometry)
-  return _Row(parts, _find_spaces(line, starts, height), geometry)
-
-
-def _may_be_cut_off(part: pieces.Piece, height: float) -> bool:
-  return cuts.LEAST_PART * height <= part.width <= _TOO_WIDE * height and part.height >= pieces.LEAST_DIGIT * height
-
-
-def _make_part(start: int, stop: int, piece: pieces.Piece, cost: float, line: signs.Geometry) -> _Part:
-  is_digit = piece.height >= pieces.LEAST_DIGIT * line.height
-  return _Part(start, stop, piece, cost, signs.find_signs(piece, line), is_digit, not is_digit)
-
-
-def _join_parts(line: list[pieces.Piece], geometry: signs.Geometry) -> list[pieces.Piece]:
-  """Joins what surely belongs together: high pieces above each other, and what lies over a wide piece."""
-  line = sorted(line, key=lambda piece: piece.left + piece.right)
-  joined: list[pieces.Piece] = []
-  least = pieces.LEAST_DIGIT * geometry.height
-  for piece in line:
-    if joined and min(piece.height, joined[-1].height) >= least and pieces.is_stacked(joined[-1], piece):
-      joined[-1] = pieces.join(joined[-1], piece)
-    else:
-      joined.append(piece)
-  for piece in [piece for piece in joined if piece.height < least]:
-    for i, other in enumerate(joined):
-      over = min(piece.right, other.right) - max(piece.left, other.left)
-      is_over = other.width > cuts.WIDE * geometry.height and over > piece.width / 2
-      if other is not piece and is_over and pieces.gap(piece, other) <= pieces.NEAR * geometry.height:
-        joined[i] = pieces.join(other, piece)
-        joined = [kept for kept in joined if kept is not piece]
-        break
-  return joined
-
-
-def _find_joined(line: list[pieces.Piece], starts: list[int], geometry: signs.Geometry) -> list[_Part]:
-  """Digits that may be broken into pieces, of which all but one are small, and colons."""
-  found = []
-  least = pieces.LEAST_DIGIT * geometry.height
-  near = pieces.NEAR * geometry.height
-  for first in range(len(line)):
-    piece, cost, num_high = line[first], 0.0, int(line[first].height >= least)
-    for last in range(first + 1, min(first + _MOST_JOINED, len(line))):
-      other = line[last]
-      num_high += other.height >= least
-      gap = pieces.gap(piece, other)
-      if last == first + 1 and not num_high:
-        colon = signs.find_colon(piece, other, geometry)
-        both = pieces.join(piece, other)
-        if colon > 0.01:
-          found.append(_Part(starts[first], starts[last + 1], both, 0.0, {':': colon}, False, False))
-      if num_high > 1 or gap > near:
-        break
-      cost += _JOIN_COST * gap / near
-      piece = pieces.join(piece, other)
-      if least <= piece.height and piece.width <= _TOO_WIDE * geometry.height:
-        part = _make_part(starts[first], starts[last + 1], piece, cost, geometry)
-        found.append(part._replace(signs={}) if num_high else part)
-  return found
-
-
-def _find_spaces(line: list[pieces.Piece], starts: list[int], height: float) -> dict[int, tuple[float, float]]:
-  """For each node between pieces the scores of no space and of a space."""
-  gaps, right = [], line[0].right
-  for piece in line[1:]:
-    gaps.append((piece.left - right) / height)
-    right = max(right, piece.right)
-  # Of two gaps none is the usual one.
-  usual = float(np.median(gaps)) if len(gaps) > 2 else _WIDE_GAP
-  spaces = {}
-  for start, gap in zip(starts[1:], gaps, strict=False):
-    logit = min(max((gap - max(usual, 0) - _WIDE_GAP) / _SOFT_GAP, -20.0), 20.0)
-    spaces[start] = -math.log1p(math.exp(logit)), -math.log1p(math.exp(-logit))
-  return spaces
-
-
-def _choices(part: _Part, row: Float32[np.ndarray, '10'] | None, line: _Row) -> tuple[lattice.Choice, ...]:
+def _choices(
+  part: segment.Part, row: Float32[np.ndarray, '10'] | None, line: segment.Row
+) -> tuple[lattice.Choice, ...]:
   """What a part may be."""
   height = line.geometry.height
   cost = part.cost + _PART_COST + _WIDTH_COST * max(0.0, part.piece.width / height - 1)
-  choices = [lattice.Choice(sign, p, _log(p) - cost) for sign, p in part.signs.items() if p > 0.01]
+  choices = [lattice.Choice(sign, p, _log(p) - cost) for sign, p in part.signs.items() if p > _LEAST_SIGN]
   rest = max(1 - sum(part.signs.values()), 0.0)
   if row is not None and row.max() >= REJECT:
     choices += [lattice.Choice(str(digit), float(p * rest), _log(p * rest) - cost) for digit, p in enumerate(row)]
@@ -352,14 +235,14 @@ def _choose(
       return found[1], True
   free = lattice.find_best(edges, spaces)
   assert free is not None  # Whatever the ink, a piece may be a digit, ? or nothing.
-  if any('/' in edge.source.signs and edge.source.signs['/'] > 0.01 for edge in edges):
+  if any('/' in edge.source.signs and edge.source.signs['/'] > 1e-4 for edge in edges):
     dates = [found for found in (lattice.find_best(edges, spaces, date) for date in _DATES) if found]
     free = max([free, *((score + _DATE_COST, steps) for score, steps in dates)], key=lambda found: found[0])
   return free[1], None if expect is None else False
 
 
 def _to_tokens(
-  steps: list[tuple[lattice.Choice, _Part | None]], to_image: Float[np.ndarray, '3 3'], shape: tuple[int, ...]
+  steps: list[tuple[lattice.Choice, segment.Part | None]], to_image: Float[np.ndarray, '3 3'], shape: tuple[int, ...]
 ) -> list[Token]:
   """The tokens of a reading, with boxes in the image."""
   steps = [(choice, part) for choice, part in steps if choice.text]

@@ -11,8 +11,8 @@ from scipy import ndimage
 # Fractions of the height of the digits in the line.
 LEAST_DIGIT = 0.45  # A piece that is less high belongs to a neighbour, or is dropped.
 NEAR = 0.15  # The widest gap inside a broken digit.
-_BAND = 0.1  # A piece is level with a line if its middle is so far from the upper and the lower end of its digits.
-# A line is at least this part as high as the highest, and has so many pieces where it is not as high as a digit of that.
+_BAND = 0.05  # A piece is level with a line if its middle is not farther than this from its digits.
+# A line is at least this part as high as the highest; one that is lower than the digits of that has so many pieces.
 _LEAST_LINE = 0.2
 _LEAST_SMALL = 3
 # A second digit has at least this fraction of the ink of the one with the most.
@@ -147,7 +147,7 @@ def _away(line: list[Piece], piece: Piece) -> float:
   top, bottom = (float(np.median([getattr(other, side) for other in high])) for side in ('top', 'bottom'))
   middle = (piece.top + piece.bottom) / 2
   margin = _BAND * height
-  return max(0.0, top + margin - middle, middle - bottom + margin) / height
+  return max(0.0, top - margin - middle, middle - bottom - margin) / height
 
 
 def _join_broken(pieces: list[Piece]) -> list[Piece]:

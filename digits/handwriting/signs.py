@@ -17,14 +17,16 @@ _LARGEST_DOT = 0.32
 _LONGEST_COMMA = 0.6
 _LONGEST_DASH = 1.0
 _SHORTEST = 0.16  # Of a stroke that is a comma or a dash.
-_LEAST_SLASH = 0.9
+_LEAST_SLASH = 1.12
+_TALLER = 1.05  # A slash is higher by this than the highest digit that is no straight stroke.
 _ROUND = 1.9  # Length for width of a dot at most, and of a stroke at least.
 _LOW = 0.35  # A dot or a comma has its middle below this height above the base line, and above its negative.
 _MIDDLE = (0.12, 0.85)  # A dash has its middle between these heights.
 _FLAT = 60  # A dash leans by more than this from upright, other strokes by less.
+_STRAIGHT_RATIO = 4.0  # Length for thickness of what may be a slash.
 _STRAIGHT = 1.6  # Thickness of a straight stroke, in widths of the pen.
 _LEAST_THICK = 0.55  # A sign is at least so thick, in widths of the pen.
-_SLASH_LEAN = 14.0  # A slash leans to the right by more than this beyond the lean of the line's digits.
+_SLASH_LEAN = 12.0  # A slash leans to the right by more than this.
 _COLON = (0.2, 0.85)  # How far the dots of a colon are from each other.
 
 
@@ -35,13 +37,13 @@ class Geometry(NamedTuple):
     base: the row that the digits stand on.
     height: of the digits.
     pen: the width of the strokes.
-    lean: how far the digits lean to the right, in degrees.
+    tallest: the height of the highest digit that is no straight stroke.
   """
 
   base: float
   height: float
   pen: float
-  lean: float = 0.0
+  tallest: float
 
 
 class Shape(NamedTuple):
@@ -86,10 +88,16 @@ def measure_line(digits: list[pieces.Piece]) -> Geometry:
     digits: its pieces that are as high as digits.
   """
   height = pieces.line_height(digits)
+  heights = [height]
+  for piece in digits:
+    shape = measure_shape(piece)
+    if piece.width <= height and shape.length < _STRAIGHT_RATIO * shape.thickness:
+      heights.append(float(piece.height))
   return Geometry(
     base=float(np.median([piece.bottom for piece in digits])),
     height=height,
     pen=float(np.median([measure_pen(piece.ink) for piece in digits])),
+    tallest=max(heights),
   )
 
 
@@ -111,8 +119,8 @@ def find_signs(piece: pieces.Piece, line: Geometry) -> dict[str, float]:
     ',': thick * low * stroke * (1 - is_flat) * _below(length, _LONGEST_COMMA, _SOFT_LENGTH),
     '-': straight * middle * stroke * is_flat * _below(length, _LONGEST_DASH, _SOFT_LENGTH),
     '/': straight
-    * _above(piece.height / line.height, _LEAST_SLASH, _SOFT_LENGTH)
-    * _above(shape.lean - line.lean, _SLASH_LEAN, _SOFT_ANGLE)
+    * _above(piece.height / line.height, max(_LEAST_SLASH, _TALLER * line.tallest / line.height), _SOFT_LENGTH)
+    * _above(shape.lean, _SLASH_LEAN, _SOFT_ANGLE)
     * _below(shape.lean, _FLAT, _SOFT_ANGLE),
   }
 
