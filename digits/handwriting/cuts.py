@@ -13,10 +13,13 @@ from digits.handwriting import pieces
 WIDE = 0.8  # A piece that is wider may be several digits.
 LEAST_PART = 0.15  # The least width of what is cut off.
 _REACH = 0.12  # How far a path may bend from a straight line.
-_APART = 0.06  # How far paths are from each other, on average.
+_APART = 0.1  # How far paths are from each other, on average.
 _BENT = 0.02  # What a step aside costs, in pixels of ink.
 _SLANTS = (-25, -12, 0, 12, 25)  # Degrees to the right of upright, of the straight lines.
-_MAX_CUTS = 10
+_DENSITY = 6  # The most cuts, for each height that the piece is wide.
+_THICK = (
+  1.5  # Widths of the pen: a stroke that is crossed counts as at most so thick, as where digits touch along a side.
+)
 
 
 class Cut(NamedTuple):
@@ -24,19 +27,20 @@ class Cut(NamedTuple):
 
   Attributes:
     columns: for each row of the piece, the first column to the right of the path.
-    ink: what it crosses, in pixels.
+    crossed: the strokes that it crosses, in widths of the pen.
   """
 
   columns: Int[np.ndarray, ' height']
-  ink: float
+  crossed: float
 
 
-def find_cuts(piece: pieces.Piece, height: float) -> list[Cut]:
+def find_cuts(piece: pieces.Piece, height: float, pen: float) -> list[Cut]:
   """Cuts that may part digits, from left to right; none where the piece is not wide.
 
   Args:
     piece: the piece.
     height: of the digits in the line.
+    pen: the width of its strokes.
   """
   if piece.width < WIDE * height:
     return []
@@ -55,29 +59,30 @@ def find_cuts(piece: pieces.Piece, height: float) -> list[Cut]:
       bands.append(sheared[:, column - reach : column + reach + 1])
   if not bands:
     return []
-  paths, crossed = _find_paths(np.stack(bands))
+  paths = _find_paths(np.stack(bands))
+  crossed = [_count_crossed(ink[np.arange(len(path)), path], pen) for ink, path in zip(bands, paths, strict=True)]
   columns = np.clip(paths + np.stack(starts), 0, piece.width)
   chosen: list[Cut] = []
-  for i in np.argsort(crossed, kind='stable'):
+  for i in np.argsort(crossed, kind='stable').tolist():
     if all(np.abs(columns[i] - other.columns).mean() > _APART * height for other in chosen):
-      chosen.append(Cut(columns[i], float(crossed[i])))
-    if len(chosen) == _MAX_CUTS:
+      chosen.append(Cut(columns[i], crossed[i]))
+    if len(chosen) >= _DENSITY * piece.width / height:
       break
   return sorted(chosen, key=lambda cut: float(cut.columns.mean()))
 
 
 def _find_thin_columns(ink: Float[np.ndarray, 'height width'], edge: int, height: float) -> list[int]:
-  """Columns that have little ink for their neighbourhood, not near the edge, those with least first."""
+  """Columns that have little ink for their neighbourhood, not near the edge"""
   profile = ndimage.gaussian_filter1d(ink.sum(0), 0.03 * height, mode='nearest')
   lowest = ndimage.minimum_filter1d(profile, max(3, round(LEAST_PART * height)), mode='nearest')
   columns = [int(column) for column in np.flatnonzero(profile == lowest) if edge <= column < ink.shape[1] - edge]
-  return sorted(columns, key=lambda column: float(profile[column]))[:_MAX_CUTS]
+  return columns
 
 
 def _find_paths(
   ink: Float[np.ndarray, 'n height width'],
-) -> tuple[Int[np.ndarray, 'n height'], Float[np.ndarray, ' n']]:
-  """The paths from top to bottom, by at most one column a row, that cross least ink, and that ink."""
+) -> Int[np.ndarray, 'n height']:
+  """The paths from top to bottom, by at most one column a row, that cross least ink."""
   num, height, width = ink.shape
   away = _BENT * np.abs(np.arange(width) - width // 2) / width
   totals, steps = ink[:, 0] + away, np.zeros((num, height, width), int)
@@ -91,7 +96,13 @@ def _find_paths(
   paths[:, -1] = totals.argmin(1)
   for row in range(height - 1, 0, -1):
     paths[:, row - 1] = paths[:, row] + steps[every, row, paths[:, row]]
-  return paths, np.take_along_axis(ink, paths[:, :, None], 2).sum((1, 2))
+  return paths
+
+
+def _count_crossed(ink: Float[np.ndarray, ' height'], pen: float) -> float:
+  """How much of the pen's width a path crosses; `ink` is what is on it."""
+  labels, count = ndimage.label(ink)
+  return float(np.minimum(ndimage.sum_labels(ink, labels, range(1, count + 1)) / pen, _THICK).sum())
 
 
 def take_part(piece: pieces.Piece, start: Cut | None, stop: Cut | None) -> pieces.Piece | None:

@@ -61,14 +61,14 @@ def find_parts(line: list[pieces.Piece]) -> Row:
   parts: list[Part] = []
   starts = [0]
   for piece in line:
-    found = [None, *cuts.find_cuts(piece, height), None]
+    found = [None, *cuts.find_cuts(piece, height, geometry.pen), None]
     for i in range(len(found) - 1):
       for j in range(i + 1, len(found)):
         is_whole = j - i == len(found) - 1
         part = cuts.take_part(piece, found[i], found[j])
         if part is not None and (is_whole or _may_be_cut_off(part, height)):
-          ink = sum(cut.ink for cut in (found[i], found[j]) if cut is not None)
-          parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, _CUT_COST * ink / geometry.pen, geometry))
+          crossed = sum(cut.crossed for cut in (found[i], found[j]) if cut is not None)
+          parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, _CUT_COST * crossed, geometry))
     starts.append(starts[-1] + len(found) - 1)
   return Row(
     parts + _find_colons(line, starts, geometry) + _join_small(parts, line, starts, geometry),
