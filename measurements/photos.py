@@ -23,7 +23,7 @@ SURE = 0.95
 
 
 def read_text(image, run, temperature):
-  """The text of a field, a line for each of writing, and the probability of its least certain digit or sign, 0 for no text."""
+  """The text of a field, a line for each of writing, and the probability of its least certain part, 0 for no text."""
   lines = fields.read(image, run, temperature=temperature).lines
   return '\n'.join(line.text for line in lines), min((line.confidence for line in lines), default=0.0)
 

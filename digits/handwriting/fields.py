@@ -18,7 +18,7 @@ from digits.train import runs
 REJECT = 0.5
 # A piece that is no sign and no digit is dropped if it is smaller than this, in heights of the line's digits.
 _UNKNOWN_SIGN = 0.25
-_LEAST_SIGN = 0.01  # Signs that are less probable are not considered.
+_LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
 _PART_COST = 0.25
 _WIDTH_COST = 2.0  # For each height.
@@ -235,7 +235,7 @@ def _choose(
       return found[1], True
   free = lattice.find_best(edges, spaces)
   assert free is not None  # Whatever the ink, a piece may be a digit, ? or nothing.
-  if any('/' in edge.source.signs and edge.source.signs['/'] > 1e-4 for edge in edges):
+  if any(choice.text == '/' for edge in edges for choice in edge.choices):
     dates = [found for found in (lattice.find_best(edges, spaces, date) for date in _DATES) if found]
     free = max([free, *((score + _DATE_COST, steps) for score, steps in dates)], key=lambda found: found[0])
   return free[1], None if expect is None else False
@@ -254,7 +254,8 @@ def _to_tokens(
     box = boxes[i]
     if box is None:  # A space lies between its neighbours.
       left, right = boxes[i - 1], boxes[i + 1]
-      assert left is not None and right is not None
+      assert left is not None
+      assert right is not None
       box = left[2], min(left[1], right[1]), max(left[2], right[0]), max(left[3], right[3])
     tokens.append(Token(choice.text, choice.probability, box))
   return tokens

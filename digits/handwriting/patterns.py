@@ -68,7 +68,7 @@ def parse(text: str) -> Pattern:
       items.append(Item(character))
     else:
       raise errors.UsageError(
-        f'The pattern {text!r} is malformed: {character!r} is none of 9 for a digit, 9+ for some, and - / . , : and space.'
+        f'The pattern {text!r} is malformed: {character!r} is none of 9 for a digit, 9+, - / . , : and space.'
       )
   if text != text.strip() or not any(item.character == '9' for item in items):
     raise errors.UsageError(f'The pattern {text!r} is malformed: it has a 9 for each digit, and no space at its ends.')

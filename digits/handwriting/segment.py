@@ -1,5 +1,6 @@
 """What the ink of a line may consist of: pieces, parts of those that are several digits, and digits that are broken."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -104,7 +105,7 @@ def _join_stacked(line: list[pieces.Piece], height: float) -> list[pieces.Piece]
 
 def _find_colons(line: list[pieces.Piece], starts: list[int], geometry: signs.Geometry) -> list[Part]:
   found = []
-  for k, pair in enumerate(zip(line, line[1:], strict=False)):
+  for k, pair in enumerate(itertools.pairwise(line)):
     if all(_is_small(piece, geometry.height) for piece in pair):
       probability = signs.find_colon(*pair, geometry)
       found.append(Part(starts[k], starts[k + 2], pieces.join(*pair), 0.0, {':': probability}, is_digit=False))
