@@ -227,7 +227,7 @@ def _log(probability: float) -> float:
 
 def _choose(
   edges: list[lattice.Edge], spaces: dict[int, tuple[float, float]], expect: patterns.Pattern | None
-) -> tuple[list, bool | None]:
+) -> tuple[list[lattice.Step], bool | None]:
   """The best reading, and whether it fits what is expected."""
   if expect is not None:
     found = lattice.find_best(edges, spaces, expect)
@@ -241,9 +241,7 @@ def _choose(
   return free[1], None if expect is None else False
 
 
-def _to_tokens(
-  steps: list[tuple[lattice.Choice, segment.Part | None]], to_image: Float[np.ndarray, '3 3'], shape: tuple[int, ...]
-) -> list[Token]:
+def _to_tokens(steps: list[lattice.Step], to_image: Float[np.ndarray, '3 3'], shape: tuple[int, ...]) -> list[Token]:
   """The tokens of a reading, with boxes in the image."""
   steps = [(choice, part) for choice, part in steps if choice.text]
   while steps and steps[-1][0].text == ' ':

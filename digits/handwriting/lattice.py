@@ -5,11 +5,9 @@ may be has scores. A reading is a path from the first node to the last (over-seg
 et al. 1998, section V); with a pattern, a path whose text fits.
 """
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from digits.handwriting import patterns
-
-T = TypeVar('T')
 
 
 class Choice(NamedTuple):
@@ -20,7 +18,7 @@ class Choice(NamedTuple):
   score: float
 
 
-class Edge(NamedTuple, Generic[T]):
+class Edge(NamedTuple):
   """Ink between two nodes.
 
   Attributes:
@@ -33,20 +31,29 @@ class Edge(NamedTuple, Generic[T]):
   start: int
   stop: int
   choices: tuple[Choice, ...]
-  source: T
+  source: Any
+
+
+# A choice, and the source of its edge; None for a space.
+Step: TypeAlias = tuple[Choice, Any]
 
 
 class _Reading(NamedTuple):
+  """A path up to a node."""
+
   score: float
-  before: '_Reading | None'
-  step: tuple[Choice, object] | None
-  has_text: bool = False
+  before: '_Reading | None' = None
+  step: Step | None = None
+
+
+# The state of the pattern, and whether a space may come next: after text that is not a space.
+_Key: TypeAlias = tuple[int, bool]
 
 
 def find_best(
-  edges: list[Edge[T]], spaces: dict[int, tuple[float, float]], pattern: patterns.Pattern | None = None
-) -> tuple[float, list[tuple[Choice, T | None]]] | None:
-  """The best reading: its score, and its choices in order, each with the source of its edge, None for a space.
+  edges: list[Edge], spaces: dict[int, tuple[float, float]], pattern: patterns.Pattern | None = None
+) -> tuple[float, list[Step]] | None:
+  """The best reading: its score and its steps, in order.
 
   Args:
     edges: all edges, of which some lead from node 0 to the last.
@@ -57,53 +64,52 @@ def find_best(
     None where no reading fits.
   """
   last = max(edge.stop for edge in edges)
-  leaving: dict[int, list[Edge[T]]] = {}
-  for edge in edges:
-    leaving.setdefault(edge.start, []).append(edge)
-  best: list[dict[int, _Reading]] = [{} for _ in range(last + 1)]
-  best[0][0] = _Reading(0.0, None, None)
+  best: list[dict[_Key, _Reading]] = [{} for _ in range(last + 1)]
+  best[0][0, False] = _Reading(0.0)
   for node in range(last):
-    for state, reading in _with_spaces(best[node], spaces.get(node), pattern):
-      for edge in leaving.get(node, ()):
+    begun = _add_spaces(best[node], spaces[node], pattern) if node in spaces else best[node]
+    for edge in edges:
+      if edge.start == node:
         for choice in edge.choices:
-          score = reading.score + choice.score
-          after = _Reading(score, reading, (choice, edge.source), reading.has_text or bool(choice.text))
-          for target in _advance(pattern, state, choice.text):
-            if target not in best[edge.stop] or score > best[edge.stop][target].score:
-              best[edge.stop][target] = after
-  ends = [reading for state, reading in best[last].items() if pattern is None or pattern.accepts(state)]
+          for (state, may_space), reading in begun.items():
+            after = _Reading(reading.score + choice.score, reading, (choice, edge.source))
+            for target in _advance(pattern, state, choice.text):
+              _keep(best[edge.stop], (target, may_space or bool(choice.text)), after)
+  ends = [reading for (state, _), reading in best[last].items() if pattern is None or pattern.accepts(state)]
   if not ends:
     return None
   reading = max(ends, key=lambda reading: reading.score)
   return reading.score, _trace(reading)
 
 
+def _keep(readings: dict[_Key, _Reading], key: _Key, reading: _Reading) -> None:
+  if key not in readings or reading.score > readings[key].score:
+    readings[key] = reading
+
+
 def _advance(pattern: patterns.Pattern | None, state: int, text: str) -> tuple[int, ...]:
   return pattern.advance(state, text) if pattern is not None and text else (state,)
 
 
-def _with_spaces(
-  readings: dict[int, _Reading], scores: tuple[float, float] | None, pattern: patterns.Pattern | None
-) -> list[tuple[int, _Reading]]:
-  """The readings up to a node, without and with a space after them; states may come twice."""
-  if scores is None:
-    return list(readings.items())
+def _add_spaces(
+  readings: dict[_Key, _Reading], scores: tuple[float, float], pattern: patterns.Pattern | None
+) -> dict[_Key, _Reading]:
+  """The readings up to a node, without and with a space after them."""
   without, space = scores
-  choice = Choice(' ', 1.0, space)
-  found = []
-  for state, reading in readings.items():
-    found.append((state, reading._replace(score=reading.score + without)))
-    if reading.has_text and not (reading.step and reading.step[0].text == ' '):
-      after = _Reading(reading.score + space, reading, (choice, None), True)
-      found += [(target, after) for target in _advance(pattern, state, ' ')]
-  return found
+  begun: dict[_Key, _Reading] = {}
+  for (state, may_space), reading in readings.items():
+    _keep(begun, (state, may_space), reading._replace(score=reading.score + without))
+    if may_space:
+      after = _Reading(reading.score + space, reading, (Choice(' ', 1.0, space), None))
+      for target in _advance(pattern, state, ' '):
+        _keep(begun, (target, False), after)
+  return begun
 
 
-def _trace(reading: _Reading) -> list:
+def _trace(reading: _Reading | None) -> list[Step]:
   steps = []
-  current: _Reading | None = reading
-  while current is not None:
-    if current.step:
-      steps.append(current.step)
-    current = current.before
+  while reading is not None:
+    if reading.step:
+      steps.append(reading.step)
+    reading = reading.before
   return steps[::-1]
