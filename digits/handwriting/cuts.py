@@ -72,11 +72,10 @@ def find_cuts(piece: pieces.Piece, height: float, pen: float) -> list[Cut]:
 
 
 def _find_thin_columns(ink: Float[np.ndarray, 'height width'], edge: int, height: float) -> list[int]:
-  """Columns that have little ink for their neighbourhood, not near the edge"""
+  """Columns that have little ink for their neighbourhood, not near the edge."""
   profile = ndimage.gaussian_filter1d(ink.sum(0), 0.03 * height, mode='nearest')
   lowest = ndimage.minimum_filter1d(profile, max(3, round(LEAST_PART * height)), mode='nearest')
-  columns = [int(column) for column in np.flatnonzero(profile == lowest) if edge <= column < ink.shape[1] - edge]
-  return columns
+  return [int(column) for column in np.flatnonzero(profile == lowest) if edge <= column < ink.shape[1] - edge]
 
 
 def _find_paths(

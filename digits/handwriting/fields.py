@@ -20,7 +20,7 @@ REJECT = 0.5
 _UNKNOWN_SIGN = 0.25
 _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
-_PART_COST = 0.25
+_PART_COST = 0.1
 _WIDTH_COST = 2.0  # For each height.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.
 _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
@@ -210,10 +210,13 @@ def _choices(
   cost = part.cost + _PART_COST + _WIDTH_COST * max(0.0, part.piece.width / height - 1)
   choices = [lattice.Choice(sign, p, _log(p) - cost) for sign, p in part.signs.items() if p > _LEAST_SIGN]
   rest = max(1 - sum(part.signs.values()), 0.0)
-  if row is not None and row.max() >= REJECT:
-    choices += [lattice.Choice(str(digit), float(p * rest), _log(p * rest) - cost) for digit, p in enumerate(row)]
-  elif row is not None:
-    choices.append(lattice.Choice('?', float(row.max() * rest), _log(row.max() * rest) - cost))
+  if row is not None:
+    likely = row.tolist()
+    texts = list(map(str, range(10))) if max(likely) >= REJECT else ['?']
+    choices += [
+      lattice.Choice(text, p * rest, _log(p * rest) - cost)
+      for text, p in zip(texts, likely if len(texts) > 1 else [max(likely)], strict=True)
+    ]
   if part.may_drop:
     choices.append(lattice.Choice('', rest, _log(rest) - _DROP_COST))
     if max(part.piece.height, part.piece.width) >= _UNKNOWN_SIGN * height:
@@ -222,7 +225,7 @@ def _choices(
 
 
 def _log(probability: float) -> float:
-  return math.log(max(float(probability), 1e-9))
+  return math.log(max(probability, 1e-9))
 
 
 def _choose(

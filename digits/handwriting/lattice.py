@@ -1,8 +1,8 @@
 """The likeliest reading of a line, among all ways to part its ink into digits and signs.
 
-A line is a chain of nodes, between its pieces and at each cut through one. An edge is the ink between two nodes; what it
-may be has scores. A reading is a path from the first node to the last (over-segmentation and dynamic programming, LeCun
-et al. 1998, section V); with a pattern, a path whose text fits.
+A line is a chain of nodes, between its pieces and at each cut through one. An edge is the ink between two nodes, and
+what it may be has scores. A reading is a path from the first node to the last (over-segmentation and dynamic
+programming, LeCun et al. 1998, section V); with a pattern, a path whose text fits.
 """
 
 from typing import Any, NamedTuple, TypeAlias
