@@ -12,6 +12,7 @@ from digits.handwriting import pieces
 # Fractions of the height of the digits in the line.
 WIDE = 0.8  # A piece that is wider may be several digits.
 LEAST_PART = 0.15  # The least width of what is cut off.
+_LEAST_INK = 0.4  # The least ink of what is cut off, for a stroke of the pen that is as high as a digit.
 _REACH = 0.12  # How far a path may bend from a straight line.
 _APART = 0.1  # How far paths are from each other, on average.
 _BENT = 0.02  # What a step aside costs, in pixels of ink.
@@ -63,8 +64,12 @@ def find_cuts(piece: pieces.Piece, height: float, pen: float) -> list[Cut]:
   crossed = [_count_crossed(ink[np.arange(len(path)), path], pen) for ink, path in zip(bands, paths, strict=True)]
   columns = np.clip(paths + np.stack(starts), 0, piece.width)
   chosen: list[Cut] = []
+  left = [piece.ink[np.arange(piece.width) < path[:, None]].sum() for path in columns]
+  least = _LEAST_INK * height * pen
   for i in np.argsort(crossed, kind='stable').tolist():
-    if all(np.abs(columns[i] - other.columns).mean() > _APART * height for other in chosen):
+    if least <= left[i] <= piece.ink.sum() - least and all(
+      np.abs(columns[i] - other.columns).mean() > _APART * height for other in chosen
+    ):
       chosen.append(Cut(columns[i], crossed[i]))
     if len(chosen) >= _DENSITY * piece.width / height:
       break

@@ -22,6 +22,7 @@ _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
 _PART_COST = 0.1
 _WIDTH_COST = 2.0  # For each height.
+_REJECT_COST = 1.0  # Of what is no digit: a digit that is cut wrongly is none.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.
 _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
 # Lines are level if they slope by less than this many degrees, and are sought up to the steepest slope.
@@ -210,17 +211,16 @@ def _choices(
   cost = part.cost + _PART_COST + _WIDTH_COST * max(0.0, part.piece.width / height - 1)
   choices = [lattice.Choice(sign, p, _log(p) - cost) for sign, p in part.signs.items() if p > _LEAST_SIGN]
   rest = max(1 - sum(part.signs.values()), 0.0)
-  if row is not None:
-    likely = row.tolist()
-    texts = list(map(str, range(10))) if max(likely) >= REJECT else ['?']
-    choices += [
-      lattice.Choice(text, p * rest, _log(p * rest) - cost)
-      for text, p in zip(texts, likely if len(texts) > 1 else [max(likely)], strict=True)
-    ]
+  likely = [] if row is None else row.tolist()
+  if likely and max(likely) >= REJECT:
+    choices += [lattice.Choice(str(digit), p * rest, _log(p * rest) - cost) for digit, p in enumerate(likely)]
+  elif likely:
+    p = max(likely) * rest
+    choices.append(lattice.Choice('?', p, _log(p) - cost - _REJECT_COST))
   if part.may_drop:
     choices.append(lattice.Choice('', rest, _log(rest) - _DROP_COST))
     if max(part.piece.height, part.piece.width) >= _UNKNOWN_SIGN * height:
-      choices.append(lattice.Choice('?', REJECT * rest, _log(REJECT * rest) - _DROP_COST + 1))
+      choices.append(lattice.Choice('?', REJECT * rest, _log(REJECT * rest) - _REJECT_COST))
   return tuple(choices)
 
 

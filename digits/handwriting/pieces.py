@@ -9,11 +9,12 @@ import numpy as np
 from scipy import ndimage
 
 # Fractions of the height of the digits in the line.
-LEAST_DIGIT = 0.45  # A piece that is less high belongs to a neighbour, or is dropped.
+LEAST_DIGIT = 0.4  # A piece that is less high belongs to a neighbour, or is dropped.
 NEAR = 0.15  # The widest gap inside a broken digit.
 _BAND = 0.05  # A piece is level with a line if its middle is not farther than this from its digits.
-# A line is at least this part as high as the highest; one that is lower than the digits of that has so many pieces.
+# A line is at least this part as high as the highest; one that is much lower than that has so many pieces.
 _LEAST_LINE = 0.2
+_LOW_LINE = 0.6
 _LEAST_SMALL = 3
 # A second digit has at least this fraction of the ink of the one with the most.
 _LEAST_INK = 0.15
@@ -133,7 +134,7 @@ def group_lines(pieces: list[Piece]) -> list[list[Piece]]:
       low.append(piece)
   # A line of smaller writing has several pieces; a single one belongs to its neighbours, as a comma does.
   highest = max(line_height(line) for line in lines)
-  real = [line for line in lines if line_height(line) >= LEAST_DIGIT * highest or len(line) >= _LEAST_SMALL]
+  real = [line for line in lines if line_height(line) >= _LOW_LINE * highest or len(line) >= _LEAST_SMALL]
   low += [piece for line in lines if not any(line is other for other in real) for piece in line]
   for piece in low:
     real[int(np.argmin([_away(line, piece) for line in real]))].append(piece)

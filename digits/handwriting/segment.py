@@ -13,7 +13,10 @@ _TOO_WIDE = 1.4  # A part that is wider surely is several digits.
 _WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by this,
 _SOFT_GAP = 0.1  # and is e times as probably one for each of these that it is wider.
 # Costs in nats: of cutting ink, for each width of the pen, and of joining parts that are `pieces.NEAR` from each other.
-_CUT_COST = 0.3
+_CUT_COST = 0.4
+_NECK = (
+  0.5  # Widths of the pen: ink that is narrower than this, and so than a stroke, is more likely to join two digits.
+)
 _JOIN_COST = 1.5
 _MOST_JOINED = 3  # Pieces that make up a digit.
 
@@ -68,7 +71,7 @@ def find_parts(line: list[pieces.Piece]) -> Row:
         is_whole = j - i == len(found) - 1
         part = cuts.take_part(piece, found[i], found[j])
         if part is not None and (is_whole or _may_be_cut_off(part, height)):
-          crossed = sum(cut.crossed for cut in (found[i], found[j]) if cut is not None)
+          crossed = sum(cut.crossed - _NECK for cut in (found[i], found[j]) if cut is not None)
           parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, _CUT_COST * crossed, geometry))
     starts.append(starts[-1] + len(found) - 1)
   return Row(

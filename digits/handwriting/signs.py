@@ -116,7 +116,7 @@ def find_signs(piece: pieces.Piece, line: Geometry) -> dict[str, float]:
   straight = _below(shape.thickness / line.pen, _STRAIGHT, _SOFT_RATIO) * thick
   return {
     '.': thick * low * is_dot * _below(side, _LARGEST_DOT, _SOFT_LENGTH),
-    ',': thick * low * stroke * (1 - is_flat) * _below(length, _LONGEST_COMMA, _SOFT_LENGTH),
+    ',': straight * low * stroke * (1 - is_flat) * _below(length, _LONGEST_COMMA, _SOFT_LENGTH),
     '-': straight * middle * stroke * is_flat * _below(length, _LONGEST_DASH, _SOFT_LENGTH),
     '/': straight
     * _above(piece.height / line.height, max(_LEAST_SLASH, _TALLER * line.tallest / line.height), _SOFT_LENGTH)
