@@ -62,7 +62,6 @@ def test_lines_are_read_from_top_to_bottom_with_boxes_where_the_digits_are(mnist
   width = max(ink.shape[1] for ink in inks)
   ink = np.concatenate([np.pad(ink, ((0, 0), (0, width - ink.shape[1]))) for ink in inks])
   lines = fields.read(_photograph(rng, ink), quick_run).lines
-  print([line.text for line in lines], texts)
   assert [len(line.tokens) for line in lines] == [len(text) for text in texts]
   assert _share_right([line.text for line in lines], texts) >= 0.8
   outside = ink.copy()
@@ -126,14 +125,14 @@ def test_cuts_lie_between_the_parts():
 
 
 def test_a_cut_follows_a_slanted_gap():
-  # Two strokes that lean by 40 degrees, so that no upright line passes between them, and touch nowhere but at a bridge.
+  # Two strokes that lean by 25 degrees, so that no upright line passes between them, and touch nowhere but at a bridge.
   rows, columns = np.mgrid[:60, :90]
-  place = columns + rows * np.tan(np.radians(40))
-  ink = (np.abs(place - 62) < 6) | (np.abs(place - 84) < 6) | ((np.abs(rows - 30) < 2) & (place > 62) & (place < 84))
+  place = columns + rows * np.tan(np.radians(25))
+  ink = (np.abs(place - 42) < 6) | (np.abs(place - 64) < 6) | ((np.abs(rows - 30) < 2) & (place > 42) & (place < 64))
   piece = pieces.Piece(0, 0, ink.astype(np.float32))
-  assert not any((ink[:, column].sum() <= 4) for column in range(30, 60))
+  assert not any((ink[:, column].sum() <= 4) for column in range(22, 50))
   best = min(cuts.find_cuts(piece, height=60, pen=12), key=lambda cut: cut.crossed)
-  assert best.crossed < 0.7
+  assert best.crossed < 0.6
   left, right = cuts.take_part(piece, None, best), cuts.take_part(piece, best, None)
   assert left.ink.sum() == pytest.approx(right.ink.sum(), rel=0.15)
 

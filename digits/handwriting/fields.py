@@ -20,7 +20,7 @@ REJECT = 0.5
 _UNKNOWN_SIGN = 0.25
 _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
-_PART_COST = 0.1
+_PART_COST = 0.15
 _WIDTH_COST = 2.0  # For each height.
 _REJECT_COST = 1.0  # Of what is no digit: a digit that is cut wrongly is none.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.
@@ -28,6 +28,8 @@ _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
 # Lines are level if they slope by less than this many degrees, and are sought up to the steepest slope.
 _LEVEL = 2.5
 _STEEPEST = 12
+_LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
+_CLEAR = 3.0  # A slope is one if it is this many times its standard error.
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
@@ -163,7 +165,7 @@ def _find_slope(found: list[pieces.Piece]) -> float:
   if len(found) < 3:
     return 0.0
   height = pieces.line_height(found)
-  high = [piece for piece in found if piece.height >= pieces.LEAST_DIGIT * height]
+  high = [piece for piece in found if piece.height >= _LEAST_HIGH * height]
   x = np.array([(piece.left + piece.right) / 2 for piece in high]) / height
   y = np.array([(piece.top + piece.bottom) / 2 for piece in high]) / height
   if len(high) < 3:
@@ -187,7 +189,12 @@ def _find_slope(found: list[pieces.Piece]) -> float:
     return 0.0
   dx = np.concatenate([x[line] - x[line].mean() for line in lines])
   dy = np.concatenate([y[line] - y[line].mean() for line in lines])
-  return float(np.clip(math.degrees(math.atan((dx @ dy) / max(dx @ dx, 1e-9))), -_STEEPEST, _STEEPEST))
+  tangent = float(dx @ dy / max(dx @ dx, 1e-9))
+  freedom = max(len(dx) - len(lines) - 1, 1)
+  error = math.sqrt(float(((dy - tangent * dx) ** 2).sum()) / freedom / max(float(dx @ dx), 1e-9))
+  if abs(tangent) < _CLEAR * error:
+    return 0.0
+  return float(np.clip(math.degrees(math.atan(tangent)), -_STEEPEST, _STEEPEST))
 
 
 def _find_lines(ink: Float[np.ndarray, 'height width']) -> list[list[pieces.Piece]]:
