@@ -62,6 +62,7 @@ def test_lines_are_read_from_top_to_bottom_with_boxes_where_the_digits_are(mnist
   width = max(ink.shape[1] for ink in inks)
   ink = np.concatenate([np.pad(ink, ((0, 0), (0, width - ink.shape[1]))) for ink in inks])
   lines = fields.read(_photograph(rng, ink), quick_run).lines
+  print([line.text for line in lines], texts)
   assert [len(line.tokens) for line in lines] == [len(text) for text in texts]
   assert _share_right([line.text for line in lines], texts) >= 0.8
   outside = ink.copy()

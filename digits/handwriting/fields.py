@@ -17,7 +17,7 @@ from digits.train import runs
 # What the model is less sure of than this is no digit.
 REJECT = 0.5
 # A piece that is no sign and no digit is dropped if it is smaller than this, in heights of the line's digits.
-_UNKNOWN_SIGN = 0.25
+_UNKNOWN_SIGN = 0.4
 _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
 _PART_COST = 0.15
@@ -29,7 +29,7 @@ _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
 _LEVEL = 2.5
 _STEEPEST = 12
 _LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
-_CLEAR = 3.0  # A slope is one if it is this many times its standard error.
+_CLEAR = 2.0  # A slope is one if it is this many times its standard error.
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
