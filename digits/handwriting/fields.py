@@ -20,7 +20,7 @@ REJECT = 0.5
 _UNKNOWN_SIGN = 0.4
 _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
-_PART_COST = 0.15
+_PART_COST = 0.1
 _WIDTH_COST = 2.0  # For each height.
 _REJECT_COST = 1.0  # Of what is no digit: a digit that is cut wrongly is none.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.

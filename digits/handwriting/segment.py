@@ -13,7 +13,7 @@ _TOO_WIDE = 1.4  # A part that is wider surely is several digits.
 _WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by this,
 _SOFT_GAP = 0.1  # and is e times as probably one for each of these that it is wider.
 # Costs in nats: of cutting ink, for each width of the pen, and of joining parts that are `pieces.NEAR` from each other.
-_CUT_COST = 0.6
+_CUT_COST = 0.3
 _NECK = (
   0.5  # Widths of the pen: ink that is narrower than this, and so than a stroke, is more likely to join two digits.
 )
