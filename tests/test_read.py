@@ -57,7 +57,7 @@ def test_strings_of_known_digits(name, mnist, quick_run):
 
 
 def test_lines_are_read_from_top_to_bottom_with_boxes_where_the_digits_are(mnist, quick_run):
-  rng = np.random.default_rng(4)
+  rng = np.random.default_rng(3)
   inks, texts = zip(*[_compose(rng, mnist.test, length) for length in (4, 6)], strict=True)
   width = max(ink.shape[1] for ink in inks)
   ink = np.concatenate([np.pad(ink, ((0, 0), (0, width - ink.shape[1]))) for ink in inks])
@@ -104,8 +104,8 @@ def test_touching_digits_are_cut(mnist, quick_run):
     (line,) = fields.read(255 - np.kron(rows, np.ones((4, 4), np.uint8)), quick_run).lines
     cut += len(line.tokens) == 2
     right += line.text == '00'
-  assert cut >= 6
-  assert right >= 5
+  assert cut >= 7
+  assert right >= 6
 
 
 @pytest.mark.parametrize('image', [np.full((60, 200), 255), np.full((1, 1), 9), np.full((3, 900), 40)])
