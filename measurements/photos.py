@@ -23,10 +23,9 @@ SURE = 0.95
 
 
 def read_text(image, run, temperature):
-  """The text of a field, a line for each of writing, and the probability of its least certain digit, 0 for no text."""
-  lines = fields.read_digits(image, run, temperature=temperature)
-  text = '\n'.join(''.join(str(digit.value) for digit in line) for line in lines)
-  return text, min((digit.probability for line in lines for digit in line), default=0.0)
+  """The text of a field, a line for each of writing, and the probability of its least certain part, 0 for no text."""
+  lines = fields.read(image, run, temperature=temperature).lines
+  return '\n'.join(line.text for line in lines), min((line.confidence for line in lines), default=0.0)
 
 
 def read_digit(image, run, temperature):

@@ -160,12 +160,12 @@ def measure(run, split, composed):
   readable = predict.apply_batched(run, split.image).argmax(1) == split.label
   counts = {'strings': 0, 'right': 0, 'model': 0, 'count': 0, 'digit': 0}
   for image, rows in composed:
-    lines = fields.read_digits(image, run)
+    lines = fields.read(image, run).lines
     for i, line_rows in enumerate(rows):
       # Lines that are missing or too many are errors of all of the field.
-      answer = [digit.value for digit in lines[i]] if len(lines) == len(rows) else None
+      answer = lines[i].text if len(lines) == len(rows) else None
       counts['strings'] += 1
-      if answer == split.label[line_rows].tolist():
+      if answer == ''.join(str(label) for label in split.label[line_rows]):
         counts['right'] += 1
       elif not readable[line_rows].all():
         counts['model'] += 1
@@ -188,7 +188,7 @@ def main():
   parser.add_argument('--num', type=int, default=500, help='strings of each condition')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--split', default='test', choices=('train', 'valid', 'test'))
-  parser.add_argument('--conditions', nargs='*', choices=CONDITIONS, default=None)
+  parser.add_argument('--conditions', nargs='*', choices=('mix', *CONDITIONS), default=None)
   parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the counts there')
   args = parser.parse_args()
   run = runs.load_run(args.workdir)

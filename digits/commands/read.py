@@ -1,8 +1,10 @@
-"""Reads images of several digits, such as ZIP codes, amounts and the lines of a form.
+"""Reads images of several digits, such as ZIP codes, dates, amounts and the lines of a form.
 
 Example: digits read --workdir=runs/cnn_augmented form.jpg --annotate=out.png
 
-Ruled lines and specks are dropped. Every other sign is read as a digit.
+Besides digits it reads - / . , and :, a wide gap is a space, and ? stands for what is no digit. Ruled lines and specks
+are dropped. --expect=PATTERN says what form every line has: 9 stands for a digit, 9+ for one or more, and - / . , : and
+space for themselves, as in 99999, 99/99/9999 and 9+.99.
 """
 
 import argparse
@@ -23,6 +25,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
   parser = cli.make_parser('read', __doc__, workdir='directory of a run, or of a comparison, whose best model answers')
   cli.add_images(parser)
+  parser.add_argument('--expect', metavar='PATTERN', help='the form of every line, such as 99/99/9999')
+  parser.add_argument(
+    '--min-confidence', type=float, default=0, metavar='P', help='lines with a digit or sign below this are unsure'
+  )
   parser.add_argument(
     '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; for one image'
   )
@@ -31,11 +37,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     raise errors.UsageError('--annotate is for one image: give one, or leave it out.')
   if args.annotate and args.annotate.suffix.lower() != '.png':
     raise errors.UsageError(f'--annotate={args.annotate} is not the name of a PNG file, such as out.png.')
+  if not 0 <= args.min_confidence <= 1:
+    raise errors.UsageError(f'--min-confidence={args.min_confidence:g} is not a probability: give one from 0 to 1.')
+  if args.expect is not None:
+    from digits.handwriting import patterns
+
+    args.expect = patterns.parse(args.expect)
   return args
 
 
 def run(args: argparse.Namespace) -> None:
-  """Prints the lines of each image; those that cannot be read are errors on standard error and in the exit code."""
+  """Prints the lines of each image.
+
+  Images that cannot be read, and lines that do not fit the pattern, are errors on standard error and in the exit code.
+  """
   from digits.commands import images
   from digits.handwriting import fields, predict
   from digits.train import runs
@@ -44,45 +59,71 @@ def run(args: argparse.Namespace) -> None:
   run = runs.load_run(paths[runs.best_of(paths)])
   temperature = predict.load_temperature(run)
 
-  def read(image: np.ndarray) -> list[list[fields.Digit]] | None:
-    lines = fields.read_digits(image, run, temperature=temperature)
-    if lines and args.annotate:
-      _annotate(args.annotate, image, lines)
-    return lines or None
+  def read(image: np.ndarray) -> fields.Reading | None:
+    reading = fields.read(image, run, temperature=temperature, expect=args.expect)
+    if reading.lines and args.annotate:
+      _annotate(args.annotate, image, reading.lines)
+    return reading if reading.lines else None
 
   answers: list[dict[str, Any]] = []
-  for source, lines in images.answer_each(args.images, read):
-    answers.append({'file': source, 'lines': [_describe(line) for line in lines]})
+  all_fit = True
+  for source, reading in images.answer_each(args.images, read):
+    lines = [_describe(line, args.min_confidence) for line in reading.lines]
+    answers.append({'file': source, 'notes': list(reading.notes), 'lines': lines})
     if not args.json:
-      for line in answers[-1]['lines']:
-        print(f'{source}: {line["text"]}  (each digit at least {line["confidence"]:.1%})')
+      _print(answers[-1])
+    for line in reading.lines:
+      if line.fits is False:
+        all_fit = False
+        print(f'error: {source}: {line.text} does not fit the pattern of --expect.', file=sys.stderr)
   if args.json:
     print(json.dumps({'model': run.name, 'images': answers}))
-  if len(answers) < len(args.images):
+  if len(answers) < len(args.images) or not all_fit:
     sys.exit(1)
 
 
-def _describe(line: list[Any]) -> dict[str, Any]:
-  return {
-    'text': ''.join(str(digit.value) for digit in line),
-    'confidence': min(digit.probability for digit in line),
-    'digits': [{'digit': digit.value, 'probability': digit.probability, 'box': list(digit.box)} for digit in line],
-  }
+def _print(answer: dict[str, Any]) -> None:
+  for note in answer['notes']:
+    print(f'{answer["file"]}: {note}', file=sys.stderr)
+  for line in answer['lines']:
+    doubt = '' if line['sure'] else 'unsure, '
+    print(f'{answer["file"]}: {line["text"]}  ({doubt}each at least {line["confidence"]:.1%})')
 
 
-def _annotate(path: pathlib.Path, image: UInt8[np.ndarray, 'height width'], lines: list[list[Any]]) -> None:
-  """Writes the image with a box around each digit, and above it what was read."""
+def _describe(line: Any, min_confidence: float) -> dict[str, Any]:
+  """A line as JSON types; its digits and its other characters are two lists, each from left to right."""
+  tokens: dict[str, list[dict[str, Any]]] = {'digits': [], 'signs': []}
+  for token in line.tokens:
+    rest = {'probability': token.probability, 'box': list(token.box)}
+    if token.text.isdecimal():
+      tokens['digits'].append({'digit': int(token.text), **rest})
+    else:
+      tokens['signs'].append({'sign': token.text, **rest})
+  fits = {} if line.fits is None else {'fits': line.fits}
+  sure = line.confidence >= min_confidence
+  described = {'text': line.text, 'digits_only': line.digits_only, 'confidence': line.confidence, 'sure': sure}
+  return described | fits | tokens
+
+
+def _annotate(path: pathlib.Path, image: UInt8[np.ndarray, 'height width'], lines: list[Any]) -> None:
+  """Writes the image with a box around each digit and sign, and above it what was read."""
   from PIL import Image, ImageDraw, ImageFont
 
   picture = Image.fromarray(image).convert('RGB')
   draw = ImageDraw.Draw(picture)
-  for digit in (digit for line in lines for digit in line):
-    left, top, right, bottom = digit.box
-    size = max(10, (bottom - top) // 3)
+  for line in lines:
+    # Labels are as large as the line's digits ask for, at small signs too.
+    height = max(token.box[3] - token.box[1] for token in line.tokens)
+    size = max(10, height // 3)
     font = ImageFont.load_default(size)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline='#d9480f', width=max(1, (bottom - top) // 40))
-    label = f'{digit.value} {digit.probability:.0%}'
-    place = left, max(top, size * 5 // 4)
-    draw.rectangle(draw.textbbox(place, label, font=font, anchor='lb'), fill='#ffffff')
-    draw.text(place, label, font=font, anchor='lb', fill='#d9480f')
+    for token in line.tokens:
+      if token.text == ' ':
+        continue
+      left, top, right, bottom = token.box
+      outline = (left, top, max(left, right - 1), max(top, bottom - 1))
+      draw.rectangle(outline, outline='#d9480f', width=max(1, height // 40))
+      label = f'{token.text} {token.probability:.0%}'
+      place = left, max(top, size * 5 // 4)
+      draw.rectangle(draw.textbbox(place, label, font=font, anchor='lb'), fill='#ffffff')
+      draw.text(place, label, font=font, anchor='lb', fill='#d9480f')
   picture.save(path)

@@ -9,8 +9,13 @@ import numpy as np
 from scipy import ndimage
 
 # Fractions of the height of the digits in the line.
-LEAST_DIGIT = 0.45  # A piece that is less high belongs to a neighbour, or is dropped.
-_NEAR = 0.15  # The widest gap inside a broken digit.
+LEAST_DIGIT = 0.4  # A piece that is less high belongs to a neighbour, or is dropped.
+NEAR = 0.15  # The widest gap inside a broken digit.
+_BAND = 0.05  # A piece is level with a line if its middle is not farther than this from its digits.
+# A line is at least this part as high as the highest; one that is much lower than that has so many pieces.
+_LEAST_LINE = 0.2
+_LOW_LINE = 0.6
+_LEAST_SMALL = 3
 # A second digit has at least this fraction of the ink of the one with the most.
 _LEAST_INK = 0.15
 _TOO_WIDE = 1.7  # Width of a piece, as a fraction of its height, that only touching digits have.
@@ -50,7 +55,7 @@ def find_several(ink: Float[np.ndarray, 'n height width']) -> Bool[np.ndarray, '
   """Whether images seem to show more than one digit: apart, or touching and too wide for one.
 
   Args:
-    ink: 0 for paper, from `prepare.extract_ink`.
+    ink: 0 for paper, from `prepare.find_ink`.
   """
   if len(ink) == 1:
     ink = _shrink(ink[0])[None]
@@ -87,12 +92,16 @@ def _shrink(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'h w']:
 
 def find_lines(ink: Float[np.ndarray, 'height width']) -> list[list[Piece]]:
   """Lines of writing from top to bottom, each with what may be its digits, in order from left to right."""
+  return [_join_broken(line) for line in group_lines(find_pieces(ink))]
+
+
+def find_pieces(ink: Float[np.ndarray, 'height width']) -> list[Piece]:
+  """Pieces of ink, which touch by sides or corners."""
   labels, _ = ndimage.label(ink, np.ones((3, 3)))
-  pieces = [
+  return [
     Piece(box[0].start, box[1].start, np.where(labels[box] == label, ink[box], 0))
     for label, box in enumerate(ndimage.find_objects(labels), 1)
   ]
-  return [_join_broken(line) for line in _group_lines(pieces)]
 
 
 def line_height(pieces: list[Piece]) -> float:
@@ -101,22 +110,45 @@ def line_height(pieces: list[Piece]) -> float:
   return float(np.median(heights[heights >= heights.max() / 2]))
 
 
-def _group_lines(pieces: list[Piece]) -> list[list[Piece]]:
-  """Groups pieces into lines of writing, by the vertical overlap of the middle halves of the high ones."""
+def group_lines(pieces: list[Piece]) -> list[list[Piece]]:
+  """Groups pieces into level lines of writing from top to bottom, which may differ in size.
+
+  Small pieces go to the line that is nearest, whether they are signs or specks.
+  """
   if not pieces:
     return []
-  high, low = _split_by_height(pieces, LEAST_DIGIT * line_height(pieces))
   lines: list[list[Piece]] = []
-  bottom = -math.inf
-  for piece in sorted(high, key=lambda piece: piece.top + piece.bottom):
-    if (3 * piece.top + piece.bottom) / 4 >= bottom:
-      lines.append([])
-    lines[-1].append(piece)
-    bottom = max((piece.top + 3 * piece.bottom) / 4 for piece in lines[-1])
-  centers = np.array([np.mean([(piece.top + piece.bottom) / 2 for piece in line]) for line in lines])
+  low: list[Piece] = []
+  # From the highest down: what is much lower than the line that it is level with belongs to it, but starts none.
+  for piece in sorted(pieces, key=lambda piece: -piece.height):
+    distances = [_away(line, piece) for line in lines]
+    nearest = int(np.argmin(distances)) if lines else -1
+    if lines and distances[nearest] <= 0:
+      if piece.height >= LEAST_DIGIT * line_height(lines[nearest]):
+        lines[nearest].append(piece)
+      else:
+        low.append(piece)
+    elif not lines or piece.height >= _LEAST_LINE * line_height(lines[0]):
+      lines.append([piece])
+    else:
+      low.append(piece)
+  # A line of smaller writing has several pieces; a single one belongs to its neighbours, as a comma does.
+  highest = max(line_height(line) for line in lines)
+  real = [line for line in lines if line_height(line) >= _LOW_LINE * highest or len(line) >= _LEAST_SMALL]
+  low += [piece for line in lines if not any(line is other for other in real) for piece in line]
   for piece in low:
-    lines[np.argmin(np.abs(centers - (piece.top + piece.bottom) / 2))].append(piece)
-  return lines
+    real[int(np.argmin([_away(line, piece) for line in real]))].append(piece)
+  return sorted(real, key=lambda line: float(np.mean([piece.top + piece.bottom for piece in line])))
+
+
+def _away(line: list[Piece], piece: Piece) -> float:
+  """How far the middle of a piece is above or below the middle part of a line, in heights of the line; at least 0."""
+  height = line_height(line)
+  high = [other for other in line if other.height >= height / 2]
+  top, bottom = (float(np.median([getattr(other, side) for other in high])) for side in ('top', 'bottom'))
+  middle = (piece.top + piece.bottom) / 2
+  margin = _BAND * height
+  return max(0.0, top - margin - middle, middle - bottom - margin) / height
 
 
 def _join_broken(pieces: list[Piece]) -> list[Piece]:
@@ -126,23 +158,23 @@ def _join_broken(pieces: list[Piece]) -> list[Piece]:
   # Small pieces first join each other: a digit may be broken into nothing else.
   clusters: list[Piece] = []
   for piece in sorted(small, key=lambda piece: piece.left):
-    if clusters and _gap(clusters[-1], piece) <= _NEAR * height:
-      clusters[-1] = _join(clusters[-1], piece)
+    if clusters and gap(clusters[-1], piece) <= NEAR * height:
+      clusters[-1] = join(clusters[-1], piece)
     else:
       clusters.append(piece)
   high, low = _split_by_height(clusters, LEAST_DIGIT * height)
   digits += high
   for piece in low:
-    gaps = [_gap(piece, digit) for digit in digits]
+    gaps = [gap(piece, digit) for digit in digits]
     nearest = int(np.argmin(gaps))
-    if gaps[nearest] <= _NEAR * height:
-      digits[nearest] = _join(digits[nearest], piece)
+    if gaps[nearest] <= NEAR * height:
+      digits[nearest] = join(digits[nearest], piece)
   digits.sort(key=lambda piece: piece.left + piece.right)
   joined: list[Piece] = []
   for piece in digits:
     # Of two high pieces in the same columns, one above the other is a broken digit; side by side they are slanted ones.
-    if joined and _is_stacked(joined[-1], piece):
-      joined[-1] = _join(joined[-1], piece)
+    if joined and is_stacked(joined[-1], piece):
+      joined[-1] = join(joined[-1], piece)
     else:
       joined.append(piece)
   return joined
@@ -152,7 +184,7 @@ def _split_by_height(pieces: list[Piece], least: float) -> tuple[list[Piece], li
   return [piece for piece in pieces if piece.height >= least], [piece for piece in pieces if piece.height < least]
 
 
-def _gap(a: Piece, b: Piece) -> float:
+def gap(a: Piece, b: Piece) -> float:
   """Distance between two boxes, pixels."""
   return math.hypot(
     max(0, a.left - b.right, b.left - a.right),
@@ -160,16 +192,27 @@ def _gap(a: Piece, b: Piece) -> float:
   )
 
 
-def _is_stacked(a: Piece, b: Piece) -> bool:
+def is_stacked(a: Piece, b: Piece) -> bool:
+  """Whether two pieces are in the same columns, one above the other, as the parts of a broken digit may be."""
   columns = min(a.right, b.right) - max(a.left, b.left)
   rows = min(a.bottom, b.bottom) - max(a.top, b.top)
   return columns > min(a.width, b.width) / 2 and rows < min(a.height, b.height) / 2
 
 
-def _join(a: Piece, b: Piece) -> Piece:
+def join(a: Piece, b: Piece) -> Piece:
+  """The ink of both pieces as one."""
   top, left = min(a.top, b.top), min(a.left, b.left)
   ink = np.zeros((max(a.bottom, b.bottom) - top, max(a.right, b.right) - left), np.float32)
   for piece in (a, b):
     place = ink[piece.top - top : piece.bottom - top, piece.left - left : piece.right - left]
     np.maximum(place, piece.ink, out=place)
   return Piece(top, left, ink)
+
+
+def trim(piece: Piece) -> Piece | None:
+  """The piece without empty rows and columns at its sides; None where it has no ink."""
+  rows, columns = np.flatnonzero(piece.ink.any(1)), np.flatnonzero(piece.ink.any(0))
+  if not len(rows):
+    return None
+  ink = piece.ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+  return Piece(piece.top + int(rows[0]), piece.left + int(columns[0]), ink)

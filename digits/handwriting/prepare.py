@@ -74,14 +74,14 @@ class Page(NamedTuple):
 
 
 def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
-  """Finds the writing in a picture: on its sheet if it shows one, without rules, boxes, rims and specks.
+  """Finds the writing in a picture: on its sheet if it shows one, without rules, boxes and rims; dots stay.
 
   Args:
     image: grey.
   """
   image, to_image = _find_paper(image)
   factor = math.ceil(_LEAST_PAGE / min(image.shape))
-  return Page(extract_ink(_enlarge(image, factor)), to_image @ np.diag([1 / factor, 1 / factor, 1]), ())
+  return Page(find_ink(_enlarge(image, factor)), to_image @ np.diag([1 / factor, 1 / factor, 1]), ())
 
 
 def _find_paper(
@@ -120,7 +120,7 @@ def extract_inks(images: Images) -> Iterator[Float[np.ndarray, 'n height width']
       some = images[start : start + chunk]
       ink, flat = _flat_ink(some)
       if flat.all():
-        yield isolate(_clean(ink))
+        yield isolate(_drop_specks(_drop_rules(ink)))
       else:
         yield from map(_extract_single, some)
   else:
@@ -131,12 +131,12 @@ def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarra
   image, _ = _find_paper(image)
   ink, flat = _flat_ink(image[None])
   if flat[0]:
-    return isolate(_clean(ink))
-  return isolate(extract_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))[None])
+    return isolate(_drop_specks(_drop_rules(ink)))
+  return isolate(_drop_specks(find_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))[None]))
 
 
-def extract_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
-  """Separates ink from paper, from what is printed on it to write on, and from specks.
+def find_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
+  """Separates ink from paper, and from what is printed on it to write on.
 
   Args:
     image: grey.
@@ -145,17 +145,15 @@ def extract_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
     0 for paper to 1 for ink; all zeros where there is no ink.
   """
   ink, flat = _flat_ink(image[None])
-  if flat[0]:
-    return _clean(ink)[0]
-  return _drop_specks(_uneven_ink(image)[None])[0]
+  return _drop_rules(ink)[0] if flat[0] else _uneven_ink(image)
 
 
-def _clean(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
-  """Takes what is no stroke off flat paper."""
+def _drop_rules(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
+  """Takes printed lines off flat paper."""
   if min(ink.shape[1:]) >= _LEAST_RULED:
     for one in ink:
       one[rules.find_rules(one > 0)] = 0
-  return _drop_specks(ink)
+  return ink
 
 
 def isolate(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
