@@ -31,6 +31,11 @@ _LEVEL = 2.5
 _STEEPEST = 12
 _LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
 _CLEAR = 2.0  # A slope is one if it is this many times its standard error.
+# A page that reads with less certainty than this is tried in all four directions, if it has so many digits; one that
+# is surer by this much is the upright one.
+_UPRIGHT = 0.85
+_LEAST_TURNED = 3
+_SURER = 0.1
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
@@ -109,7 +114,22 @@ def read(
     temperature: the temperature from `predict.load_temperature`.
     expect: the form of every line: of its readings, the likeliest that fits is chosen, if there is any.
   """
-  page = _level(prepare.find_page(image))
+  page = prepare.find_page(image)
+  lines = _read_page(page, image.shape, run, temperature, expect)
+  upright = _certainty(lines)
+  if upright < _UPRIGHT and sum(len(line.digits_only) for line in lines) >= _LEAST_TURNED:
+    turned = [_read_page(_turn(page, turns), image.shape, run, temperature, expect) for turns in (1, 2, 3)]
+    best = max(turned, key=_certainty)
+    if _certainty(best) > upright + _SURER:
+      lines = best
+  return Reading(lines, page.notes)
+
+
+def _read_page(
+  page: prepare.Page, shape: tuple[int, ...], run: runs.Run, temperature: float, expect: patterns.Pattern | None
+) -> list[Line]:
+  """The lines of a page that is upright; `shape` is that of the image."""
+  page = _level(page)
   rows = [segment.find_parts(line) for line in _find_lines(page.ink)]
   wanted = [part.piece.ink[None] for row in rows for part in row.parts if part.is_digit]
   probabilities = iter(())
@@ -123,10 +143,27 @@ def read(
       for part in row.parts
     ]
     steps, fits = _choose(edges, row.spaces, expect)
-    tokens = _to_tokens(steps, page.to_image, image.shape)
+    tokens = _to_tokens(steps, page.to_image, shape)
     if tokens:
       lines.append(Line(tokens, fits))
-  return Reading(lines, page.notes)
+  return lines
+
+
+def _certainty(lines: list[Line]) -> float:
+  """The mean probability of the digits, where what is no digit has none; 0 where there is nothing."""
+  tokens = [token for line in lines for token in line.tokens if token.text != ' ']
+  return sum(token.probability for token in tokens if token.text.isdecimal()) / max(len(tokens), 1)
+
+
+def _turn(page: prepare.Page, turns: int) -> prepare.Page:
+  """The page turned to the left by so many quarters."""
+  to_page = np.eye(3)
+  height, width = page.ink.shape
+  for _ in range(turns):
+    # What is at (x, y) of the turned page was at (width - y, x) before.
+    to_page = to_page @ [[0, -1, width], [1, 0, 0], [0, 0, 1]]
+    height, width = width, height
+  return prepare.Page(np.rot90(page.ink, turns), page.to_image @ to_page, page.notes)
 
 
 def _level(page: prepare.Page) -> prepare.Page:

@@ -35,7 +35,8 @@ _FAINT = 0.25
 _FAINTEST = 0.5
 _FAINT_RULES = 0.12
 _FAINT_SIGMAS = 2.5
-_DARKER = 1.7
+_DARKER = 1.4
+_DARK_RULE = 0.8
 # Strokes that stand out by fewer standard deviations of the noise are looked at again, smoothed more, so many times.
 _CLEAR_SIGMAS = 14
 _MAX_SMOOTHINGS = 4
@@ -265,11 +266,23 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
     # Printed lines are often fainter than the writing, and then whole only where fainter ink counts.
     faint = contrast > max(_FAINT_SIGMAS * sigma, _FAINT_RULES * darkest)
     ruled = rules.find_rules(faint)
-    if ruled.any():  # Where strokes run along a rule, they are darker.
-      mask &= ~ruled | (contrast > _DARKER * np.median(contrast[ruled]))
+    if ruled.any():
+      mask = _drop_ruled(mask, ruled, contrast)
     mask &= ~rules.find_rules(mask)
     mask = _drop_rims(mask)
   return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0)
+
+
+def _drop_ruled(mask: Mask, ruled: Mask, contrast: Float[np.ndarray, 'height width']) -> Mask:
+  """Clears rules, but not the darker strokes that run along them; a bit that is nowhere off a rule is of the rule."""
+  dark = contrast > _DARKER * np.quantile(contrast[ruled], _DARK_RULE)
+  rest = mask & (~ruled | dark)
+  labels, count = ndimage.label(rest, np.ones((3, 3)))
+  is_off = np.zeros(count + 1, bool)
+  is_off[labels[rest & ~ndimage.binary_dilation(ruled, np.ones((3, 3)), iterations=2)]] = True
+  is_off[0] = False
+  rest = is_off[labels]
+  return rest & ~rules.find_ticks(rest, ruled)
 
 
 def _threshold(

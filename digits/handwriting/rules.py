@@ -17,10 +17,12 @@ Mask: TypeAlias = Bool[np.ndarray, 'height width']
 
 # Rules go through at least this part of the picture's width, or of its height where they are upright, since a digit
 # that fills the picture may have an upright stem. They come this near to its edge, as the foot of a 2 does not, or are
-# this much longer than the writing is high; the walls of boxes have this part of the distance of two rules, and are
-# thinner than this part of it. Rules are thinner than this part of the shorter side, and no steeper than this.
+# this much longer than the writing is high, and at least this part of the width; the walls of boxes have this part of
+# the distance of two rules, and are thinner than this part of it. Rules are thinner than this part of the shorter side,
+# and no steeper than this.
 _LENGTH = 0.7
 _UPRIGHT_LENGTH = 0.97
+_SHORTEST = 0.3
 _MARGIN = 0.03
 _MUCH_LONGER = 2.5
 _WALL_LENGTH = 0.9
@@ -35,6 +37,8 @@ _LEAST_OWN = 0.4
 _LONGEST_GAP = 0.04
 _BEND = 0.012
 _MOST_LINES = 60
+_MOST_SHARED = 0.3  # Of the ink of a line that is not the same as another.
+_LINE_SHAPE = 0.12  # Ink that is this much thinner than it is long is no digit.
 # Frames: the least side in pixels, the part of each side that is covered, within a band of this part of the side, and
 # the part of a frame's height that the ink within it has at least.
 _LEAST_FRAME = 20
@@ -45,7 +49,7 @@ _LEAST_CONTENT = 0.25
 # for the lowest, no more than this part of them is curved.
 _LOW = 0.72
 _HIGH = 1.4
-_SHORT = 0.3
+_SHORT = 0.36
 _MOST_CURVED = 0.35
 _LEAST_FREE = 0.2
 
@@ -69,11 +73,14 @@ def find_rules(mask: Mask) -> Mask:
     The ink that belongs to them.
   """
   thickness = max(2, round(_THICKNESS * min(mask.shape)))
-  lines = _choose_rules(mask, _find_lines(mask, thickness, _LENGTH))
+  lines = _choose_rules(mask, _find_lines(mask, thickness, _SHORTEST))
   rules = _unite(lines, mask)
   # Where there are several level rules, upright ones are no stems.
-  length, coverage = (_LENGTH, _GRID_COVERAGE) if len(lines) > 1 else (_UPRIGHT_LENGTH, _COVERAGE)
-  rules |= _unite(_find_lines(mask.T, thickness, length, coverage), mask.T).T
+  if len(lines) > 1:
+    upright = _choose_rules(mask.T, _find_lines(mask.T, thickness, _SHORTEST, _GRID_COVERAGE))
+  else:
+    upright = _find_lines(mask.T, thickness, _UPRIGHT_LENGTH, _COVERAGE)
+  rules |= _unite(upright, mask.T).T
   for upper, lower in itertools.pairwise(sorted(lines, key=lambda line: line.middle.mean())):
     rules |= _find_walls(mask, upper, lower, thickness)
   labels, _ = ndimage.label(mask & ~rules, np.ones((3, 3)))
@@ -86,7 +93,7 @@ def find_rules(mask: Mask) -> Mask:
       thin = max(2, round(_BAND * min(height, width)))
       rules[box] |= _unite(_find_lines(piece, thin, _COVERAGE), piece)
       rules[box] |= _unite(_find_lines(piece.T, thin, _COVERAGE), piece.T).T
-  return rules | _find_ticks(mask, rules) if rules.any() else rules
+  return rules | find_ticks(mask & ~rules, rules) if rules.any() else rules
 
 
 def _unite(lines: list[_Line], mask: Mask) -> Mask:
@@ -94,17 +101,34 @@ def _unite(lines: list[_Line], mask: Mask) -> Mask:
 
 
 def _choose_rules(mask: Mask, lines: list[_Line]) -> list[_Line]:
-  """The lines that go to an edge of the picture, or are much longer than the writing is high."""
+  """The lines that go through the picture to an edge, or are much longer than the writing is high."""
   if not lines:
     return []
-  labels, _ = ndimage.label(mask & ~_unite(lines, mask), np.ones((3, 3)))
-  tallest = max((box[0].stop - box[0].start for box in ndimage.find_objects(labels)), default=0)
-  width = mask.shape[1]
+  height, width = _writing_height(mask & ~_unite(lines, mask)), mask.shape[1]
 
   def is_rule(line):
-    return min(line.first, width - line.last) <= _MARGIN * width or line.last - line.first >= _MUCH_LONGER * tallest
+    is_through = line.last - line.first >= _LENGTH * width
+    is_at_edge = min(line.first, width - line.last) <= _MARGIN * width
+    return (is_through and is_at_edge) or line.last - line.first >= _MUCH_LONGER * height
 
-  return [line for line in lines if is_rule(line)]
+  chosen: list[_Line] = []
+  for line in lines:
+    # A rule is proposed with several slopes, the best first; the others go through strokes beside it.
+    is_new = not any((line.ink & other.ink).sum() > _MOST_SHARED * line.ink.sum() for other in chosen)
+    if is_new and is_rule(line):
+      chosen.append(line)
+  return chosen
+
+
+def _writing_height(mask: Mask) -> int:
+  """The height of the highest ink that is no line, as other rules are; 0 where there is none."""
+  labels, _ = ndimage.label(mask, np.ones((3, 3)))
+  boxes = [box for box in ndimage.find_objects(labels)]
+  sides = [sorted((box[0].stop - box[0].start, box[1].stop - box[1].start)) for box in boxes]
+  heights = [
+    box[0].stop - box[0].start for box, (short, long) in zip(boxes, sides, strict=True) if short > _LINE_SHAPE * long
+  ]
+  return max(heights or [long for _, long in sides], default=0)
 
 
 def _find_walls(mask: Mask, upper: _Line, lower: _Line, thickness: int) -> Mask:
@@ -213,9 +237,13 @@ def _is_frame(piece: Mask, content: Mask) -> bool:
   return bool(inner.any(1).sum() >= _LEAST_CONTENT * height)
 
 
-def _find_ticks(mask: Mask, rules: Mask) -> Mask:
-  """The ink that is left of rules or stands on one as a tick: level and upright bits, as thin, of another height."""
-  rest = mask & ~rules
+def find_ticks(rest: Mask, rules: Mask) -> Mask:
+  """Finds what is left of rules or stands on one as a tick: level and upright bits, as thin, of another height.
+
+  Args:
+    rest: ink without the rules.
+    rules: what `find_rules` found.
+  """
   labels, count = ndimage.label(rest, np.ones((3, 3)))
   if not count:
     return rest
