@@ -31,11 +31,11 @@ _LEVEL = 2.5
 _STEEPEST = 12
 _LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
 _CLEAR = 2.0  # A slope is one if it is this many times its standard error.
-# A page that reads with less certainty than this is tried in all four directions, if it has so many digits; one that
-# is surer by this much is the upright one.
-_UPRIGHT = 0.85
+# A page that reads with less certainty than this is tried in all four directions, if it has so many digits and signs;
+# one that is surer by this much is the upright one.
+_UPRIGHT = 0.9
 _LEAST_TURNED = 3
-_SURER = 0.1
+_SURER = 0.06
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
@@ -117,7 +117,7 @@ def read(
   page = prepare.find_page(image)
   lines = _read_page(page, image.shape, run, temperature, expect)
   upright = _certainty(lines)
-  if upright < _UPRIGHT and sum(len(line.digits_only) for line in lines) >= _LEAST_TURNED:
+  if upright < _UPRIGHT and sum(len(line.tokens) for line in lines) >= _LEAST_TURNED:
     turned = [_read_page(_turn(page, turns), image.shape, run, temperature, expect) for turns in (1, 2, 3)]
     best = max(turned, key=_certainty)
     if _certainty(best) > upright + _SURER:
@@ -150,9 +150,11 @@ def _read_page(
 
 
 def _certainty(lines: list[Line]) -> float:
-  """The mean probability of the digits, where what is no digit has none; 0 where there is nothing."""
+  """The mean probability of the digits, where what is no digit has none; less where most of it is signs."""
   tokens = [token for line in lines for token in line.tokens if token.text != ' ']
-  return sum(token.probability for token in tokens if token.text.isdecimal()) / max(len(tokens), 1)
+  num_signs = sum(token.text != '?' and not token.text.isdecimal() for token in tokens)
+  total = sum(token.probability for token in tokens if token.text.isdecimal())
+  return total / max(len(tokens) - num_signs, num_signs, 1)
 
 
 def _turn(page: prepare.Page, turns: int) -> prepare.Page:
