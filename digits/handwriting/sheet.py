@@ -4,6 +4,8 @@ A sheet is what is lighter than what lies around it, with a sharp outline of fou
 outside the picture, the border of the picture takes its place.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float, UInt8
@@ -30,6 +32,19 @@ _LEAST_SHARE = 0.7
 _SHORTEST = 0.12  # A side of the outline, as a part of the picture's longer side.
 _REACH = 12  # Pixels of the reduced picture that a side is sought within.
 _INSET = 0.008  # The rim that is cut off, as a part of the sheet's sides: it holds the sheet's shadow.
+
+
+# Edges: the least change of the logarithm of brightness in a pixel, and in multiples of the median; the bins of their
+# directions and of their distances in pixels, and for how many directions each point votes; and how many are tried.
+_EDGE = 0.02
+_EDGE_NOISE = 3
+_ANGLES = 192
+_RHO = 2.0
+_SPREAD = 2
+_PEAKS = 5
+_LEAST_VOTES = 20
+_OUTSIDE = 0.05  # How far a corner may be outside the picture.
+_MOST_PROPOSED = 6
 
 
 class Sheet(NamedTuple):
@@ -62,15 +77,17 @@ def find_sheet(image: UInt8[np.ndarray, 'height width']) -> Sheet | None:
   low, high = np.percentile(plain, (1, 99))
   if high - low < _LEAST_DIFFERENCE:
     return None
-  best, highest = None, 0.0
+  proposed = []
   # No one level parts paper from desk where there is a shadow.
   for level in (_otsu(plain), *np.linspace(low, high, _LEVELS + 2)[1:-1]):
     mask = _find_light_part(plain, level)
-    corners = None if mask is None else _fit_corners(mask)
-    outline = None if corners is None else _find_outline(small, corners)
-    if outline is not None and outline[1] > highest:
-      best, highest = outline
-  return None if best is None else _straighten(image, best * factor)
+    proposed.append(None if mask is None else _fit_corners(mask))
+  proposed += _propose_by_edges(plain)
+  found = [_find_outline(small, corners) for corners in proposed if corners is not None]
+  outlines = [outline for outline in found if outline is not None]
+  if not outlines:
+    return None
+  return _straighten(image, max(outlines, key=lambda outline: outline[1])[0] * factor)
 
 
 def _find_light_part(plain: Float[np.ndarray, 'h w'], level: float) -> Bool[np.ndarray, 'h w'] | None:
@@ -133,6 +150,67 @@ def _fit_corners(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, '4 2'] | No
   return polygon if inside.all() else None
 
 
+def _propose_by_edges(plain: Float[np.ndarray, 'h w']) -> list[Float[np.ndarray, '4 2']]:
+  """Corners where long edges meet that are lighter on their inner side, the longest edges first.
+
+  The edges are lines with a direction, found by votes (Hough 1962) of the points where brightness changes most for
+  its level, each for the lines that its gradient is at right angles to (Ballard 1981).
+  """
+  level = np.log(np.maximum(plain, 8))
+  down, right = (ndimage.gaussian_filter(level, 1, order=order) for order in ((1, 0), (0, 1)))
+  size = np.hypot(down, right)
+  rows, columns = np.nonzero(size > max(_EDGE, _EDGE_NOISE * float(np.median(size))))
+  angle = np.arctan2(down[rows, columns], right[rows, columns])
+  height, width = plain.shape
+  reach = math.hypot(height, width)
+  votes = np.zeros((_ANGLES, math.ceil(2 * reach / _RHO) + 1))
+  for aside in range(-_SPREAD, _SPREAD + 1):
+    index = np.round(angle / (2 * math.pi) * _ANGLES).astype(int) + aside
+    normal = index * (2 * math.pi / _ANGLES)
+    distance = (columns + 0.5) * np.cos(normal) + (rows + 0.5) * np.sin(normal)
+    np.add.at(votes, (index % _ANGLES, np.round((distance + reach) / _RHO).astype(int)), 1)
+  quarters = [_find_peaks(votes, quarter) for quarter in range(4)]
+  # A line is (a, b, c) with a x + b y + c = 0, its normal towards the sheet: left, top, right, bottom.
+  candidates = [
+    [
+      (votes[peak], np.array([math.cos(normal), math.sin(normal), reach - peak[1] * _RHO]))
+      for peak in peaks
+      for normal in (peak[0] * (2 * math.pi / _ANGLES),)
+    ]
+    for peaks in quarters
+  ]
+  scored = []
+  for sides in itertools.product(*candidates):
+    lines = np.array([line for _, line in sides])
+    meetings = np.cross(lines, np.roll(lines, -1, 0))  # Of left and top, top and right, and so on.
+    if (np.abs(meetings[:, 2]) < 1e-6).any():
+      continue
+    corners = meetings[:, :2] / meetings[:, 2:]
+    lengths = np.hypot(*(corners - np.roll(corners, 1, 0)).T)
+    is_inside = (corners > -_OUTSIDE * reach).all() and (corners < np.array([width, height]) + _OUTSIDE * reach).all()
+    is_around = (lines @ np.append(corners.mean(0), 1) > 0).all()
+    if is_inside and is_around and lengths.min() > _SHORTEST * reach and _area(corners) > _LEAST_SHEET * plain.size:
+      support = min(vote / length for (vote, _), length in zip(sides, lengths, strict=True))
+      scored.append((support, corners))
+  scored.sort(key=lambda one: -one[0])
+  return [corners for _, corners in scored[:_MOST_PROPOSED]]
+
+
+def _find_peaks(votes: Float[np.ndarray, 'angles distances'], quarter: int) -> list[tuple[int, int]]:
+  """The lines with most votes among those whose normal is within 45 degrees of so many quarter turns."""
+  eighth = len(votes) // 8
+  rows = np.arange((2 * quarter - 1) * eighth, (2 * quarter + 1) * eighth) % len(votes)
+  part = votes[rows]
+  peaks = []
+  for _ in range(_PEAKS):
+    row, column = np.unravel_index(part.argmax(), part.shape)
+    if part[row, column] < _LEAST_VOTES:
+      break
+    peaks.append((int(rows[row]), int(column)))
+    part[max(0, row - 4) : row + 5, max(0, column - 2) : column + 3] = 0
+  return peaks
+
+
 def _without_side(polygon, i):
   """The area that is added where side i of a polygon goes and its neighbours meet, and where; None if they do not."""
   n = len(polygon)
@@ -180,7 +258,9 @@ def _find_outline(
   inside = [share for share in sharp if share is not None]
   if len(inside) < 2 or min(inside) < _LEAST_SHARE:
     return None
-  return outline, min(inside) * float(np.mean([step for _, step in sides if step > 0]))
+  # Of two, the larger is better: the other has the edge of a shadow for a side.
+  step = float(np.mean([step for _, step in sides if step > 0]))
+  return outline, min(inside) * step * math.sqrt(_area(outline))
 
 
 def _share_of_step(small, start, end, middle):
