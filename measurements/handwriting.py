@@ -83,7 +83,7 @@ def measure_several(split, num_fields):
     'triples': [strings.compose(rng, split, triples)[0] for _ in range(num_fields)],
     'touching_pairs': [strings.compose(rng, split, pairs._replace(gap=(-1, 0)))[0] for _ in range(num_fields)],
   }
-  return {name: float(predict.prepare_images(some)[1].mean()) for name, some in images.items()}
+  return {name: float(predict.prepare_images(some).several.mean()) for name, some in images.items()}
 
 
 def measure_times(workdir, run, split, num_processes=5):

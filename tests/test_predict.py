@@ -144,7 +144,7 @@ def test_the_function_gives_exactly_what_the_command_prints(workdirs, monkeypatc
     ink = np.zeros((90, 60), np.uint8)
     ink[20:70, 15 : rng.integers(20, 45)] = 255
     Image.fromarray(255 - ink).save(path)
-  cli._dispatch(['predict', f'--workdir={workdirs}', '--json', *paths])
+  cli._dispatch(['predict', f'--workdir={workdirs}', '--min-confidence=0', '--json', *paths])
   printed = json.loads(capsys.readouterr().out)['images']
   for name, directory in (('mlp', 'mlp/seed-2'), ('mlp_slow', 'mlp_slow/seed-0'), ('softmax', 'softmax/seed-0')):
     run = digits.load_run(workdirs / directory)
@@ -167,7 +167,7 @@ def test_several_digits_are_noticed_and_single_ones_are_not(mnist):
   rng = np.random.default_rng(0)
 
   def share(images):
-    return np.mean(np.concatenate([pieces.find_several(ink) for ink in prepare.extract_inks(images)]))
+    return np.mean(np.concatenate([pieces.find_several(ink) for ink, _ in prepare.extract_inks(images)]))
 
   assert share(mnist.test.image[:5000, ..., 0]) < 0.003
   assert share(255 - mnist.test.image[5000:, ..., 0]) < 0.003
@@ -184,7 +184,7 @@ def test_several_digits_are_found_per_image(mnist):
   ones[1:, 10:50, 20:26] = 255
   ones[2, 10:50, 80:86] = 255
   ones[3, 28:32, 20:110] = 255
-  (ink,) = prepare.extract_inks(ones)
+  ((ink, _),) = prepare.extract_inks(ones)
   assert pieces.find_several(ink).tolist() == [False, False, True, True]
 
 
@@ -220,9 +220,8 @@ def test_the_command(workdirs, subprocess_env, tmp_path):
   Image.fromarray(255 - ink).save(tmp_path / 'two.png')
 
   command = ['-m', 'digits', 'predict', f'--workdir={workdirs}']
-  done = _run(
-    subprocess_env, tmp_path, *command, '--json', '--preview=seen', *broken, *names, blank.name, '.', 'two.png'
-  )
+  files = [*broken, *names, blank.name, '.', 'two.png']
+  done = _run(subprocess_env, tmp_path, *command, '--min-confidence=0', '--json', '--preview=seen', *files)
   assert done.returncode == 1
   answers = json.loads(done.stdout)['images']
   assert [answer['file'] for answer in answers] == [*names, 'two.png']

@@ -13,11 +13,14 @@ import pathlib
 import sys
 from typing import Any
 
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 import numpy as np
 
 from digits import errors
 from digits.commands import cli
+
+# The network of configs/cnn_reading.py gives what is no digit about the same probability for every digit.
+_UNSURE = 0.3
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -30,7 +33,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     '--preview', metavar='DIR', type=pathlib.Path, help='write the 28x28 pictures that the model saw there'
   )
   parser.add_argument(
-    '--min-confidence', type=float, default=0, metavar='P', help='below this probability, the answer is "unsure"'
+    '--min-confidence',
+    type=float,
+    default=_UNSURE,
+    metavar='P',
+    help=f'below this probability, {_UNSURE} if not given, the answer is "unsure"',
   )
   args = parser.parse_args(argv)
   if not 0 <= args.min_confidence <= 1:
@@ -46,10 +53,13 @@ def run(args: argparse.Namespace) -> None:
   models = predict.load_calibrated(args.workdir)
   prepared = list(images.answer_each(args.images, _prepare))
   names = [name for name, _ in prepared]
-  pictures = np.concatenate([np.zeros((0, 28, 28, 1), np.uint8), *(picture for _, (picture, _) in prepared)])
-  several = [bool(found) for _, (_, found) in prepared]
+  pictures = np.concatenate([np.zeros((0, 28, 28, 1), np.uint8), *(one.image for _, one in prepared)])
+  several = [bool(one.several) for _, one in prepared]
+  left_out = [bool(one.left_out) for _, one in prepared]
   for name in itertools.compress(names, several):
     print(f'{name} seems to show several digits: "digits read" reads them all.', file=sys.stderr)
+  for name in itertools.compress(names, left_out):
+    print(f'{name}: ink at its edge was left out.', file=sys.stderr)
   if args.preview:
     _write_previews(args.preview, names, pictures)
   answers = {
@@ -58,21 +68,22 @@ def run(args: argparse.Namespace) -> None:
   }
   rows = [{model: described[i] for model, described in answers.items()} for i in range(len(names))]
   if args.json:
-    described = zip(names, several, rows, strict=True)
-    print(json.dumps({'images': [{'file': name, 'several_digits': s, 'models': row} for name, s, row in described]}))
+    described = [
+      {'file': name, 'several_digits': several[i], 'ink_left_out': left_out[i], 'models': rows[i]}
+      for i, name in enumerate(names)
+    ]
+    print(json.dumps({'images': described}))
   elif names:
     _print_table(names, rows, list(models))
   if len(names) < len(args.images):
     sys.exit(1)
 
 
-def _prepare(
-  image: UInt8[np.ndarray, 'height width'],
-) -> tuple[UInt8[np.ndarray, '1 28 28 1'], Bool[np.ndarray, '1']] | None:
+def _prepare(image: UInt8[np.ndarray, 'height width']) -> Any:
   from digits.handwriting import predict
 
   prepared = predict.prepare_images([image])
-  return prepared if prepared[0].any() else None
+  return prepared if prepared.image.any() else None
 
 
 def _describe(probabilities: Float[np.ndarray, 'n classes'], min_confidence: float) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ import numpy as np
 from digits import errors
 from digits.commands import cli
 
+_UNSURE = 0.5  # The probability of a ? is less.
+
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Parses the arguments."""
@@ -27,7 +29,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   cli.add_images(parser)
   parser.add_argument('--expect', metavar='PATTERN', help='the form of every line, such as 99/99/9999')
   parser.add_argument(
-    '--min-confidence', type=float, default=0, metavar='P', help='lines with a digit or sign below this are unsure'
+    '--min-confidence',
+    type=float,
+    default=_UNSURE,
+    metavar='P',
+    help=f'lines with a digit or sign below this probability, {_UNSURE} if not given, are unsure',
   )
   parser.add_argument(
     '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; for one image'

@@ -115,20 +115,23 @@ def read(
     expect: the form of every line: of its readings, the likeliest that fits is chosen, if there is any.
   """
   page = prepare.find_page(image)
-  lines = _read_page(page, image.shape, run, temperature, expect)
+  lines, left_out = _read_page(page, image.shape, run, temperature, expect)
   upright = _certainty(lines)
   if upright < _UPRIGHT and sum(len(line.tokens) for line in lines) >= _LEAST_TURNED:
     turned = [_read_page(_turn(page, turns), image.shape, run, temperature, expect) for turns in (1, 2, 3)]
-    best = max(turned, key=_certainty)
-    if _certainty(best) > upright + _SURER:
-      lines = best
-  return Reading(lines, page.notes)
+    best = max(turned, key=lambda read: _certainty(read[0]))
+    if _certainty(best[0]) > upright + _SURER:
+      lines, left_out = best
+  notes = page.notes
+  if left_out:
+    notes += (f'{left_out} mark{"s" * (left_out > 1)} smaller than a digit, and no sign, left out.',)
+  return Reading(lines, notes)
 
 
 def _read_page(
   page: prepare.Page, shape: tuple[int, ...], run: runs.Run, temperature: float, expect: patterns.Pattern | None
-) -> list[Line]:
-  """The lines of a page that is upright; `shape` is that of the image."""
+) -> tuple[list[Line], int]:
+  """The lines of a page that is upright, and how many marks were left out; `shape` is that of the image."""
   page = _level(page)
   rows = [segment.find_parts(line) for line in _find_lines(page.ink)]
   wanted = [part.piece.ink[None] for row in rows for part in row.parts if part.is_digit]
@@ -136,17 +139,18 @@ def _read_page(
   if wanted:
     pictures = np.concatenate([center.center(ink) for ink in wanted])[..., None]
     probabilities = iter(predict.compute_probabilities(pictures, run, temperature))
-  lines = []
+  lines, left_out = [], 0
   for row in rows:
     edges = [
       lattice.Edge(part.start, part.stop, _choices(part, next(probabilities) if part.is_digit else None, row), part)
       for part in row.parts
     ]
     steps, fits = _choose(edges, row.spaces, expect)
+    left_out += sum(not choice.text for choice, _ in steps)
     tokens = _to_tokens(steps, page.to_image, shape)
     if tokens:
       lines.append(Line(tokens, fits))
-  return lines
+  return lines, left_out
 
 
 def _certainty(lines: list[Line]) -> float:

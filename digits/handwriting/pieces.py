@@ -55,7 +55,7 @@ def find_several(ink: Float[np.ndarray, 'n height width']) -> Bool[np.ndarray, '
   """Whether images seem to show more than one digit: apart, or touching and too wide for one.
 
   Args:
-    ink: 0 for paper, from `prepare.find_ink`.
+    ink: 0 for paper, from `prepare`.
   """
   if len(ink) == 1:
     ink = _shrink(ink[0])[None]

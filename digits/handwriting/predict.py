@@ -39,11 +39,13 @@ class Predictions(NamedTuple):
     image: what it saw: ink 255 on 0, all zeros where there was no ink.
     probability: one row per image; a row without ink is NaN.
     several: whether the image seems to show more than one digit, which `digits read` reads.
+    left_out: whether ink at the image's edge was left out, such as a part of a neighbour.
   """
 
   image: Pictures
   probability: Float32[np.ndarray, 'n classes']
   several: Bool[np.ndarray, ' n']
+  left_out: Bool[np.ndarray, ' n']
 
   @property
   def found(self) -> Bool[np.ndarray, ' n']:
@@ -75,25 +77,35 @@ def predict(images: Images, run: runs.Run, temperature: float | None = None) -> 
     DigitsError: a file is not an image that can be read.
     UsageError: an array has another type or shape.
   """
-  pictures, several = prepare_images(images)
+  prepared = prepare_images(images)
   if temperature is None:
     temperature = load_temperature(run)
-  return Predictions(pictures, compute_probabilities(pictures, run, temperature), several)
+  probability = compute_probabilities(prepared.image, run, temperature)
+  return Predictions(prepared.image, probability, prepared.several, prepared.left_out)
 
 
-def prepare_images(images: Images) -> tuple[Pictures, Bool[np.ndarray, ' n']]:
-  """The images as MNIST's are, and whether each seems to show several digits; `images` as in `predict`."""
+class Prepared(NamedTuple):
+  """Images as MNIST's are; the attributes are those of `Predictions`."""
+
+  image: Pictures
+  several: Bool[np.ndarray, ' n']
+  left_out: Bool[np.ndarray, ' n']
+
+
+def prepare_images(images: Images) -> Prepared:
+  """Prepares images of one digit each; `images` as in `predict`."""
   from digits.handwriting import (
     pieces,  # These import scipy.ndimage.
     prepare,
   )
 
   pictures = [np.zeros((0, center.SIDE, center.SIDE), np.uint8)]
-  several = [np.zeros(0, bool)]
-  for ink in prepare.extract_inks(_to_arrays(images)):
-    pictures.append(center.center(ink))
-    several.append(pieces.find_several(ink))
-  return np.concatenate(pictures)[..., None], np.concatenate(several)
+  several, left_out = [np.zeros(0, bool)], [np.zeros(0, bool)]
+  for singles in prepare.extract_inks(_to_arrays(images)):
+    pictures.append(center.center(singles.ink))
+    several.append(pieces.find_several(singles.ink))
+    left_out.append(singles.left_out)
+  return Prepared(np.concatenate(pictures)[..., None], np.concatenate(several), np.concatenate(left_out))
 
 
 def compute_probabilities(

@@ -53,6 +53,7 @@ _LONG_ALONG = 0.5
 _SHORT_ALONG = 0.12
 _MOST_ALONG = 0.9
 _RIM_WIDTH = 0.5
+_NEAR_RIM = 0.03  # What is left of a rim is nearer to it than this part of the picture's shorter side.
 _FLAT = 0.12
 _CONTACT = 0.6
 _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told from a stroke.
@@ -82,7 +83,9 @@ def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
   """
   image, to_image = _find_paper(image)
   factor = math.ceil(_LEAST_PAGE / min(image.shape))
-  return Page(find_ink(_enlarge(image, factor)), to_image @ np.diag([1 / factor, 1 / factor, 1]), ())
+  ink, rims = _find_ink(_enlarge(image, factor))
+  notes = (f'What is dark along its {" and ".join(rims)} edge was left out.',) if rims else ()
+  return Page(ink, to_image @ np.diag([1 / factor, 1 / factor, 1]), notes)
 
 
 def _find_paper(
@@ -107,10 +110,24 @@ def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
   Returns:
     Ink 255 on 0; all zeros where there is no ink.
   """
-  return np.concatenate([np.zeros((0, SIDE, SIDE), np.uint8), *map(center, extract_inks(images))])[..., None]
+  return np.concatenate([np.zeros((0, SIDE, SIDE), np.uint8), *(center(ink) for ink, _ in extract_inks(images))])[
+    ..., None
+  ]
 
 
-def extract_inks(images: Images) -> Iterator[Float[np.ndarray, 'n height width']]:
+class Singles(NamedTuple):
+  """Images of one digit each.
+
+  Attributes:
+    ink: 0 for paper to 1 for ink.
+    left_out: whether there was more than specks that runs out of the image, such as a part of a neighbour.
+  """
+
+  ink: Float[np.ndarray, 'n height width']
+  left_out: Bool[np.ndarray, ' n']
+
+
+def extract_inks(images: Images) -> Iterator[Singles]:
   """Yields the ink of images of one digit each, in order, for as many at a time as fit a cache.
 
   It is not where it was in the image: pictures of uneven paper are enlarged, and sheets straightened.
@@ -128,25 +145,20 @@ def extract_inks(images: Images) -> Iterator[Float[np.ndarray, 'n height width']
     yield from map(_extract_single, images)
 
 
-def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '1 h w']:
+def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Singles:
   image, _ = _find_paper(image)
   ink, flat = _flat_ink(image[None])
   if flat[0]:
     return isolate(_drop_specks(_drop_rules(ink)))
-  return isolate(_drop_specks(find_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))[None]))
+  ink, rims = _find_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))
+  ink, left_out = isolate(_drop_specks(ink[None]))
+  return Singles(ink, left_out | bool(rims))
 
 
-def find_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
-  """Separates ink from paper, and from what is printed on it to write on.
-
-  Args:
-    image: grey.
-
-  Returns:
-    0 for paper to 1 for ink; all zeros where there is no ink.
-  """
+def _find_ink(image: UInt8[np.ndarray, 'height width']) -> tuple[Float[np.ndarray, 'height width'], list[str]]:
+  """Separates ink from paper, and from what is printed on it to write on; and says along which edges a rim was."""
   ink, flat = _flat_ink(image[None])
-  return _drop_rules(ink)[0] if flat[0] else _uneven_ink(image)
+  return (_drop_rules(ink)[0], []) if flat[0] else _uneven_ink(image)
 
 
 def _drop_rules(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
@@ -157,7 +169,7 @@ def _drop_rules(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, '
   return ink
 
 
-def isolate(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n height width']:
+def isolate(ink: Float[np.ndarray, 'n height width']) -> Singles:
   """Clears what runs out of images of one digit each, such as parts of its neighbours, if something else remains.
 
   That is a piece of ink in the middle: one more than half as high as the largest that does not touch the edge, or the
@@ -165,12 +177,14 @@ def isolate(ink: Float[np.ndarray, 'n height width']) -> Float[np.ndarray, 'n he
   """
   border = np.concatenate([ink[:, 0], ink[:, -1], ink[:, :, 0], ink[:, :, -1]], 1)
   touched = np.flatnonzero(border.any(1))
-  if not len(touched):
-    return ink
-  ink = ink.copy()
+  left_out = np.zeros(len(ink), bool)
+  if len(touched):
+    ink = ink.copy()
   for i in touched:
-    ink[i] = _isolate(ink[i])
-  return ink
+    alone = _isolate(ink[i])
+    left_out[i] = (alone != ink[i]).any()
+    ink[i] = alone
+  return Singles(ink, left_out)
 
 
 def _isolate(ink: Float[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
@@ -233,8 +247,8 @@ def _flat_ink(
   return np.maximum(ink / np.where(is_light, peak, -peak)[:, None, None], 0), flat
 
 
-def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, 'height width']:
-  """The ink of an image on paper whose brightness varies."""
+def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> tuple[Float[np.ndarray, 'height width'], list[str]]:
+  """The ink of an image on paper whose brightness varies, and along which of its edges a rim was left out."""
   raw = _even_out(image.astype(np.float32) / 255)
   is_inverted = _is_light_on_dark(raw)
   window = _choose_window(1 - raw if is_inverted else raw)
@@ -253,15 +267,20 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
       break
     smoothing = max(1.6 * smoothing, 0.8)  # Faint strokes: more of the noise has to go.
   if darkest < max(_LEAST_CONTRAST, _LEAST_SIGMAS * sigma):
-    return np.zeros_like(contrast)
+    return np.zeros_like(contrast), []
   mask, strength = _threshold(contrast, darkest, sigma, window)
   rims = mask & ~_drop_rims(mask)
   if rims.any():  # They are often darker than any ink.
-    contrast[ndimage.binary_dilation(rims, iterations=2)] = 0
+    away = ndimage.distance_transform_edt(~rims)
+    contrast[away <= 2] = 0
     darkest = float(np.partition(contrast, -few, axis=None)[-few:].mean())
     if darkest < max(_LEAST_CONTRAST, _LEAST_SIGMAS * sigma):
-      return np.zeros_like(contrast)
+      return np.zeros_like(contrast), _sides(rims)
     mask, strength = _threshold(contrast, darkest, sigma, window)
+    # What is left of them is near.
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    farthest = ndimage.maximum(away, labels, range(1, count + 1))
+    mask &= np.concatenate([[False], np.asarray(farthest) > _NEAR_RIM * min(mask.shape)])[labels]
   if min(mask.shape) >= _LEAST_RULED:
     # Printed lines are often fainter than the writing, and then whole only where fainter ink counts.
     faint = contrast > max(_FAINT_SIGMAS * sigma, _FAINT_RULES * darkest)
@@ -270,7 +289,13 @@ def _uneven_ink(image: UInt8[np.ndarray, 'height width']) -> Float[np.ndarray, '
       mask = _drop_ruled(mask, ruled, contrast)
     mask &= ~rules.find_rules(mask)
     mask = _drop_rims(mask)
-  return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0)
+  return np.where(mask, np.minimum(contrast / (0.75 * strength), 1), 0), _sides(rims)
+
+
+def _sides(rims: Mask) -> list[str]:
+  """The edges of the image that rims lie along for more than a little."""
+  edges = {'upper': rims[0], 'lower': rims[-1], 'left': rims[:, 0], 'right': rims[:, -1]}
+  return [side for side, edge in edges.items() if edge.mean() > _SHORT_ALONG]
 
 
 def _drop_ruled(mask: Mask, ruled: Mask, contrast: Float[np.ndarray, 'height width']) -> Mask:
