@@ -13,4 +13,5 @@ def get_config():
   config.architecture.features = (32, 64, 128)
   config.architecture.hidden_units = 256
   config.epochs = 40
+  config.select = 'last'
   return config

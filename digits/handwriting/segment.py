@@ -14,9 +14,8 @@ _WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by 
 _SOFT_GAP = 0.1  # and is e times as probably one for each of these that it is wider.
 # Costs in nats: of cutting ink, for each width of the pen, and of joining parts that are `pieces.NEAR` from each other.
 _CUT_COST = 0.3
-_NECK = (
-  0.5  # Widths of the pen: ink that is narrower than this, and so than a stroke, is more likely to join two digits.
-)
+# Ink that is narrower than this many widths of the pen, and so than a stroke, is more likely to join two digits.
+_NECK = 0.5
 _JOIN_COST = 1.5
 _MOST_JOINED = 3  # Pieces that make up a digit.
 
