@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Bool, Float, UInt8
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from digits.data.center import center, SIDE
@@ -22,6 +23,7 @@ Mask: TypeAlias = Bool[np.ndarray, 'height width']
 _CHUNK_PIXELS = 2**19  # This many are prepared at a time, because they fit a cache.
 # A smaller page is enlarged until its shorter side has this many pixels: finding pieces needs strokes of some width.
 _LEAST_PAGE = 112
+_MOST_PAGE = 1280  # A larger page is reduced to this many pixels along its longer side.
 
 # Paper is flat where this much of the border is within these levels of its median: then nothing needs to be estimated.
 _FLAT_BORDER = 0.75
@@ -81,11 +83,10 @@ def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
   Args:
     image: grey.
   """
-  image, to_image = _find_paper(image)
-  factor = math.ceil(_LEAST_PAGE / min(image.shape))
-  ink, rims = _find_ink(_enlarge(image, factor))
+  paper, to_image = _find_paper(image)
+  ink, rims = _find_ink(_fit_size(paper))
   notes = (f'What is dark along its {" and ".join(rims)} edge was left out.',) if rims else ()
-  return Page(ink, to_image @ np.diag([1 / factor, 1 / factor, 1]), notes)
+  return Page(ink, to_image @ np.diag([paper.shape[1] / ink.shape[1], paper.shape[0] / ink.shape[0], 1]), notes)
 
 
 def _find_paper(
@@ -94,8 +95,16 @@ def _find_paper(
   return sheet.find_sheet(image) or (image, np.eye(3))
 
 
-def _enlarge(image: UInt8[np.ndarray, 'h w'], factor: int) -> UInt8[np.ndarray, 'height width']:
-  return ndimage.zoom(image, factor, order=1, grid_mode=True, mode='nearest') if factor > 1 else image
+def _fit_size(image: UInt8[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'height width']:
+  """Enlarges small pictures, and reduces large ones, in which strokes have more pixels than are needed."""
+  factor = math.ceil(_LEAST_PAGE / min(image.shape))
+  if factor > 1:
+    return ndimage.zoom(image, factor, order=1, grid_mode=True, mode='nearest')
+  if max(image.shape) <= _MOST_PAGE:
+    return image
+  scale = _MOST_PAGE / max(image.shape)
+  size = [max(_LEAST_PAGE, round(length * scale)) for length in image.shape[::-1]]
+  return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
 def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
@@ -150,7 +159,7 @@ def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Singles:
   ink, flat = _flat_ink(image[None])
   if flat[0]:
     return isolate(_drop_specks(_drop_rules(ink)))
-  ink, rims = _find_ink(_enlarge(image, math.ceil(_LEAST_PAGE / min(image.shape))))
+  ink, rims = _find_ink(_fit_size(image))
   ink, left_out = isolate(_drop_specks(ink[None]))
   return Singles(ink, left_out | bool(rims))
 

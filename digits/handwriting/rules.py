@@ -169,16 +169,24 @@ def _find_lines(mask: Mask, thickness: int, length: float, coverage: float = _CO
       curve = np.polyfit(x[close], y[close], 2, w=np.sqrt(weight[close]))
       usual = float(np.median(run_lengths[near][close]))
     middle = np.polyval(curve, np.arange(width) / width)
-    band = np.abs(np.arange(height)[:, None] - middle) <= usual / 2 + 1
-    own: Bool[np.ndarray, ' width'] = np.any(thin & band, axis=0)
-    covered: Bool[np.ndarray, ' width'] = np.any(mask & band, axis=0)
+    reach = usual / 2 + 1
+    # Only the rows where the line is, with room for what runs along it.
+    low = max(0, math.floor(middle.min() - reach - usual) - 3)
+    high = min(height, math.ceil(middle.max() + reach + usual) + 4)
+    if low >= high:
+      continue
+    crop = thin[low:high]
+    band = np.abs(np.arange(low, high)[:, None] - middle) <= reach
+    own: Bool[np.ndarray, ' width'] = np.any(crop & band, axis=0)
+    covered: Bool[np.ndarray, ' width'] = np.any(mask[low:high] & band, axis=0)
     first, last = _longest_stretch(covered, max(2, round(_LONGEST_GAP * width)))
     if last - first < length * width or covered[first:last].mean() < coverage or own[first:last].mean() < _LEAST_OWN:
       continue
-    rule = thin & band
+    rule = crop & band
     rule[:, :first], rule[:, last:] = False, False
+    ink = np.zeros_like(mask)
     # What is thicker than the rest of it is a stroke that runs along it for a while.
-    ink = rule & ~ndimage.binary_opening(thin, np.ones((round(usual) + 2, 1)))
+    ink[low:high] = rule & ~ndimage.binary_opening(crop, np.ones((round(usual) + 2, 1)))
     found.append(_Line(first, last, middle, ink))
   return found
 
