@@ -31,11 +31,12 @@ _LEVEL = 2.5
 _STEEPEST = 12
 _LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
 _CLEAR = 2.0  # A slope is one if it is this many times its standard error.
-# A page that reads with less certainty than this is tried in all four directions, if it has so many digits and signs;
-# one that is surer by this much is the upright one.
-_UPRIGHT = 0.9
-_LEAST_TURNED = 3
-_SURER = 0.06
+# A page is tried upside down if it reads with less certainty than this, and is so if it then reads with so much more.
+_UPRIGHT = 0.93
+_SURER = 0.05
+# It is tried on its sides if it reads as at least so many lines of few digits, as lines of writing do from the side.
+_STACKED_LINES = 3
+_STACKED_LENGTH = 3.2
 # Dates are written in these ways. A slash and a digit 1 can look the same, so that a line that may be one of them, at a
 # cost of at most this many nats, is.
 _DATES = tuple(
@@ -116,12 +117,10 @@ def read(
   """
   page = prepare.find_page(image)
   lines, left_out = _read_page(page, image.shape, run, temperature, expect)
-  upright = _certainty(lines)
-  if upright < _UPRIGHT and sum(len(line.tokens) for line in lines) >= _LEAST_TURNED:
-    turned = [_read_page(_turn(page, turns), image.shape, run, temperature, expect) for turns in (1, 2, 3)]
-    best = max(turned, key=lambda read: _certainty(read[0]))
-    if _certainty(best[0]) > upright + _SURER:
-      lines, left_out = best
+  for turns, gain in _directions(lines):
+    turned = _read_page(_turn(page, turns), image.shape, run, temperature, expect)
+    if _certainty(turned[0]) > _certainty(lines) + gain:
+      lines, left_out = turned
   notes = page.notes
   if left_out:
     notes += (f'{left_out} mark{"s" * (left_out > 1)} smaller than a digit, and no sign, left out.',)
@@ -151,6 +150,14 @@ def _read_page(
     if tokens:
       lines.append(Line(tokens, fits))
   return lines, left_out
+
+
+def _directions(lines: list[Line]) -> list[tuple[int, float]]:
+  """The quarter turns to try on a page that reads as these lines, and how much more certain it must then be."""
+  certainty, length = _certainty(lines), sum(len(line.tokens) for line in lines)
+  is_stacked = len(lines) >= _STACKED_LINES and length < _STACKED_LENGTH * len(lines)
+  sides = [(1, 0.0), (3, 0.0)] if is_stacked and certainty < 1 else []
+  return sides + ([(2, _SURER)] if certainty < _UPRIGHT and length > 1 else [])
 
 
 def _certainty(lines: list[Line]) -> float:
