@@ -2,7 +2,8 @@
 
 python launch.py --config=configs/cnn_record.py
 
-Its accuracy has not been measured yet.
+Ten seeds: test accuracy 99.70 ± 0.03 %, 16 to 36 min each on 2 CPU cores that did other work too (jax 0.10.2). The mean
+of their probabilities: 99.78 % (configs/ensemble.py).
 """
 
 import digits

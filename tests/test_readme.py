@@ -17,6 +17,7 @@ import digits
 from digits import errors as errors_lib
 from digits.commands import export
 from digits.train import step as step_lib
+from measurements import paper
 
 README = (conftest.ROOT / 'README.md').read_text()
 
@@ -162,7 +163,7 @@ def test_the_table_is_that_of_the_committed_comparison(model):
   assert row in README.splitlines()
 
 
-@pytest.mark.parametrize('model', ['softmax', 'mlp', 'cnn', 'cnn_augmented'])
+@pytest.mark.parametrize('model', ['softmax', 'mlp', 'cnn', 'cnn_augmented', 'cnn_reading'])
 def test_a_configs_header_is_that_of_its_committed_run(model):
   single = json.loads((conftest.ROOT / 'results' / f'{model}.json').read_text())
   header = (conftest.ROOT / 'configs' / f'{model}.py').read_text().split('"""')[1]
@@ -286,18 +287,41 @@ def test_the_table_of_the_record_is_that_of_the_committed_results():
 
 def test_the_sentences_about_transfer_are_those_of_the_committed_measurement():
   measured = json.loads((conftest.ROOT / 'results' / 'transfer.json').read_text())
-  plain, augmented = measured['cnn'], measured['cnn_augmented']
+  models = [measured[name] for name in ('cnn', 'cnn_augmented', 'cnn_reading')]
+  plain, _, reading = models
   section = ' '.join(README.split('Augmentation helps with real writing')[1].split('\n\n')[0].split())
-  assert (plain['photos']['right'], plain['photos']['digits']) == (0, 25)
-  assert f'`cnn_augmented` reads {augmented["photos"]["right"]} rightly' in section
+  assert [one['photos']['digits'] for one in models] == [25] * 3
+  right = [one['photos']['right'] for one in models]
+  assert f'`cnn` reads {right[0]} rightly, `cnn_augmented` {right[1]} and `cnn_reading` {right[2]}' in section
+  strings = [f'{100 * one["strings"]["right"] / one["strings"]["strings"]:.1f} %' for one in models]
+  assert f'of the strings {strings[0]}, {strings[1]} and {strings[2]}' in section
   assert len(plain['corruptions']['accuracy']) == 15
-  read, read_plain = (100 * one['strings']['right'] / one['strings']['strings'] for one in (augmented, plain))
-  assert f'reads {read:.1f} % where `cnn` reads {read_plain:.1f} %' in section
-  means = [100 * one['corruptions']['mean'] for one in (augmented, plain)]
+  means = [100 * one['corruptions']['mean'] for one in (reading, plain)]
   assert f'accuracy is {means[0]:.1f} % on average where `cnn` reaches {means[1]:.1f} %' in section
-  gains = {
-    name
-    for name, accuracy in augmented['corruptions']['accuracy'].items()
-    if accuracy > plain['corruptions']['accuracy'][name]
-  }
-  assert gains == {'shear', 'scale', 'rotate', 'translate', 'motion_blur', 'glass_blur'}
+  lower = [
+    name.replace('_', ' ')
+    for name, accuracy in reading['corruptions']['accuracy'].items()
+    if accuracy < plain['corruptions']['accuracy'][name]
+  ]
+  assert f'it is lower under {", ".join(lower[:-1])} and {lower[-1]}.' in section
+
+
+def test_the_table_of_photographs_is_that_of_the_committed_measurements():
+  now, before = (
+    json.loads((conftest.ROOT / 'results' / f'{name}.json').read_text()) for name in ('paper', 'paper_before')
+  )
+  assert (now['split'], now['seed']) == (before['split'], before['seed']) == ('test', 0)
+  rows = []
+  for kind, counts in now['kinds'].items():
+    old = before['kinds'][kind]
+    assert (counts['num'], old['num']) == (now['num'], before['num'])
+    shares = old['text'] / old['num'], counts['text'] / counts['num'], counts['digits'] / counts['num']
+    rows.append(f'| {kind} | ' + ' | '.join(f'{100 * share:.0f} %' for share in shares) + ' |')
+  assert list(now['kinds']) == list(paper.KINDS)
+  table = README.split('| photographs | text before | text now | digits now |\n|---|---|---|---|\n')[1].split('\n\n')[0]
+  assert table.splitlines() == rows
+  sure, right = (sum(counts[name] for counts in now['kinds'].values()) for name in ('sure', 'sure_right'))
+  text = ' '.join(README.split())
+  assert f'on {before["num"]} pictures of each kind' in text
+  assert f'now there are {now["num"]}. Of the answers in which every digit is at least 95 % probable, ' in text
+  assert f'probable, {100 * right / sure:.1f} % are right' in text

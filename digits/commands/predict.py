@@ -1,6 +1,6 @@
 """Says which digit each image shows, with probabilities calibrated on the validation split.
 
-Example: digits predict --workdir=runs/cnn_augmented photo.jpg scan.png
+Example: digits predict --workdir=runs/cnn_reading photo.jpg scan.png
 
 digits read reads images of several digits.
 """

@@ -1,6 +1,6 @@
 """Reads images of several digits, such as ZIP codes, dates, amounts and the lines of a form.
 
-Example: digits read --workdir=runs/cnn_augmented form.jpg --annotate=out.png
+Example: digits read --workdir=runs/cnn_reading form.jpg --annotate=out.png
 
 Besides digits it reads - / . , and :, a wide gap is a space, and ? stands for what is no digit. Ruled lines and specks
 are dropped. --expect=PATTERN says what form every line has: 9 stands for a digit, 9+ for one or more, and - / . , : and

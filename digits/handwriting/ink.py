@@ -34,8 +34,8 @@ _LEAST_RULED = 56  # Pixels a side; in smaller pictures a line cannot be told fr
 # Strokes that stand out by fewer standard deviations of the noise are looked at again, smoothed more, so many times.
 _CLEAR_SIGMAS = 14
 _MAX_SMOOTHINGS = 4
-# The light on the paper is a polynomial of this order, fitted to a picture reduced to about so many pixels a side, again
-# so many times without what does not fit.
+# The light on the paper is a polynomial of this order. It is fitted to a picture reduced to about this many pixels a
+# side, so many times, each without what did not fit before.
 _LIGHT_ORDER = 4
 _LIGHT_SIDE = 64
 _LIGHT_FITS = 6
