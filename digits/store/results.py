@@ -1,5 +1,6 @@
 """The results of a run: results.json, and the table that people see."""
 
+import contextlib
 import importlib.metadata
 import pathlib
 import platform
@@ -10,9 +11,15 @@ from digits.runtime import devices, distributed, sealed_json
 
 
 def versions() -> dict[str, str]:
-  """Versions of Python and of what decides the numbers."""
-  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'numpy')
-  return {'python': platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+  """Versions of Python and of what decides the numbers.
+
+  Prepared data is read without tensorflow-datasets, which is then no reason to lose a run at its end.
+  """
+  found = {'python': platform.python_version()}
+  for name in ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'numpy'):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  return found
 
 
 def write_results(workdir: pathlib.Path, results: dict[str, Any]) -> dict[str, Any]:
