@@ -27,6 +27,7 @@ _MARGIN = 0.03
 _MUCH_LONGER = 2.5
 _WALL_LENGTH = 0.9
 _WALL_THICKNESS = 0.14
+_WALL_BEND = 0.03  # The most that a wall bends, as a part of its length.
 _GRID_COVERAGE = 0.75
 _THICKNESS = 1 / 25
 _SLOPE = 0.1
@@ -141,7 +142,18 @@ def _find_walls(mask: Mask, upper: _Line, lower: _Line, thickness: int) -> Mask:
   margin = 4 * thickness
   thickness = max(thickness, round(_WALL_THICKNESS * (bottom - top)))  # Boxes side by side have a wall each.
   crop = slice(max(0, top), bottom + 1), slice(max(0, first - margin), last + margin)
-  walls[crop] = _unite(_find_lines(mask[crop].T, thickness, _WALL_LENGTH), mask[crop].T).T
+  lines = _find_lines(mask[crop].T, thickness, _WALL_LENGTH)
+  # A wall is straight and ends at the rules; a stroke bends or goes beyond.
+  beyond = round(max(1.0, *(np.median(line.ink[:, line.first : line.last].sum(0)) for line in (upper, lower)))) + 3
+  rows = [row for row in (top - beyond, bottom + beyond) if 0 <= row < len(mask)]
+
+  def is_wall(line):
+    columns = crop[1].start + np.rint(line.middle[[0, -1]]).astype(int)
+    near = slice(max(0, columns.min() - 2), columns.max() + 3)
+    bend = np.abs(line.middle - np.linspace(line.middle[0], line.middle[-1], len(line.middle))).max()
+    return bend <= _WALL_BEND * (bottom - top) + 1 and not mask[rows, near].any()
+
+  walls[crop] = _unite([line for line in lines if is_wall(line)], mask[crop].T).T
   return walls
 
 
