@@ -43,7 +43,7 @@ def find_cuts(piece: pieces.Piece, height: float, pen: float) -> list[Cut]:
     height: of the digits in the line.
     pen: the width of its strokes.
   """
-  if piece.width < WIDE * height:
+  if piece.width < WIDE * max(height, piece.height):
     return []
   reach = round(_REACH * height)
   # For each cut, the column that is at the left end of its band in each row, and the ink of the band.

@@ -10,6 +10,8 @@ from digits.handwriting import cuts, pieces, signs
 
 # Fractions of the height of the digits in the line.
 _TOO_WIDE = 1.4  # A part that is wider surely is several digits.
+# A part that is lower than this, in heights of the piece that it is cut from, is half a stroke rather than a digit.
+_LEAST_CUT_OFF = 0.55
 _WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by this,
 _SOFT_GAP = 0.1  # and is e times as probably one for each of these that it is wider.
 # Costs in nats: of cutting ink, for each width of the pen, and of joining parts that are `pieces.NEAR` from each other.
@@ -69,7 +71,7 @@ def find_parts(line: list[pieces.Piece]) -> Row:
       for j in range(i + 1, len(found)):
         is_whole = j - i == len(found) - 1
         part = cuts.take_part(piece, found[i], found[j])
-        if part is not None and (is_whole or _may_be_cut_off(part, height)):
+        if part is not None and (is_whole or _may_be_cut_off(part, piece, height)):
           crossed = sum(cut.crossed - _NECK for cut in (found[i], found[j]) if cut is not None)
           parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, _CUT_COST * crossed, geometry))
     starts.append(starts[-1] + len(found) - 1)
@@ -84,8 +86,9 @@ def _is_small(piece: pieces.Piece, height: float) -> bool:
   return piece.height < pieces.LEAST_DIGIT * height
 
 
-def _may_be_cut_off(part: pieces.Piece, height: float) -> bool:
-  return cuts.LEAST_PART * height <= part.width <= _TOO_WIDE * height and not _is_small(part, height)
+def _may_be_cut_off(part: pieces.Piece, piece: pieces.Piece, height: float) -> bool:
+  is_high = not _is_small(part, height) and part.height >= _LEAST_CUT_OFF * piece.height
+  return is_high and cuts.LEAST_PART * height <= part.width <= _TOO_WIDE * max(height, part.height)
 
 
 def _make_part(start: int, stop: int, piece: pieces.Piece, cost: float, line: signs.Geometry) -> Part:
