@@ -84,9 +84,8 @@ def prepare(images: Images) -> UInt8[np.ndarray, 'n 28 28 1']:
   Returns:
     Ink 255 on 0; all zeros where there is no ink.
   """
-  return np.concatenate([np.zeros((0, SIDE, SIDE), np.uint8), *(center(ink) for ink, _ in extract_inks(images))])[
-    ..., None
-  ]
+  centered = [center(ink) for ink, _ in extract_inks(images)]
+  return np.concatenate([np.zeros((0, SIDE, SIDE), np.uint8), *centered])[..., None]
 
 
 class Singles(NamedTuple):

@@ -92,7 +92,8 @@ def find_sheet(image: UInt8[np.ndarray, 'height width']) -> Sheet | None:
 
 def _find_light_part(plain: Float[np.ndarray, 'h w'], level: float) -> Bool[np.ndarray, 'h w'] | None:
   """The largest part that is lighter than a level."""
-  light = ndimage.binary_opening(plain > level, np.ones((7, 7)))
+  light = ndimage.minimum_filter((plain > level).astype(np.uint8), 7, mode='constant')
+  light = ndimage.maximum_filter(light, 7, mode='constant')  # An opening, without the small parts.
   labels, count = ndimage.label(light)
   if not count:
     return None
@@ -170,30 +171,29 @@ def _propose_by_edges(plain: Float[np.ndarray, 'h w']) -> list[Float[np.ndarray,
     distance = (columns + 0.5) * np.cos(normal) + (rows + 0.5) * np.sin(normal)
     np.add.at(votes, (index % _ANGLES, np.round((distance + reach) / _RHO).astype(int)), 1)
   quarters = [_find_peaks(votes, quarter) for quarter in range(4)]
-  # A line is (a, b, c) with a x + b y + c = 0, its normal towards the sheet: left, top, right, bottom.
-  candidates = [
-    [
-      (votes[peak], np.array([math.cos(normal), math.sin(normal), reach - peak[1] * _RHO]))
-      for peak in peaks
-      for normal in (peak[0] * (2 * math.pi / _ANGLES),)
-    ]
-    for peaks in quarters
-  ]
-  scored = []
-  for sides in itertools.product(*candidates):
-    lines = np.array([line for _, line in sides])
-    meetings = np.cross(lines, np.roll(lines, -1, 0))  # Of left and top, top and right, and so on.
-    if (np.abs(meetings[:, 2]) < 1e-6).any():
-      continue
-    corners = meetings[:, :2] / meetings[:, 2:]
-    lengths = np.hypot(*(corners - np.roll(corners, 1, 0)).T)
-    is_inside = (corners > -_OUTSIDE * reach).all() and (corners < np.array([width, height]) + _OUTSIDE * reach).all()
-    is_around = (lines @ np.append(corners.mean(0), 1) > 0).all()
-    if is_inside and is_around and lengths.min() > _SHORTEST * reach and _area(corners) > _LEAST_SHEET * plain.size:
-      support = min(vote / length for (vote, _), length in zip(sides, lengths, strict=True))
-      scored.append((support, corners))
-  scored.sort(key=lambda one: -one[0])
-  return [corners for _, corners in scored[:_MOST_PROPOSED]]
+  if not all(quarters):
+    return []
+  # All choices of a left, a top, a right and a lower side. A line is (a, b, c) with a x + b y + c = 0, its normal
+  # towards the sheet.
+  peaks = np.array(list(itertools.product(*quarters)))
+  normal = peaks[..., 0] * (2 * math.pi / _ANGLES)
+  lines = np.stack([np.cos(normal), np.sin(normal), reach - peaks[..., 1] * _RHO], -1)
+  meetings = np.cross(lines, np.roll(lines, -1, 1))  # Of left and top, top and right, and so on.
+  is_cross = (np.abs(meetings[..., 2]) > 1e-6).all(1)
+  peaks, lines, meetings = peaks[is_cross], lines[is_cross], meetings[is_cross]
+  corners = meetings[..., :2] / meetings[..., 2:]
+  lengths = np.hypot(*np.moveaxis(corners - np.roll(corners, 1, 1), -1, 0))
+  margin = _OUTSIDE * reach
+  is_inside = ((corners > -margin) & (corners < np.array([width, height]) + margin)).all((1, 2))
+  middle = np.append(corners.mean(1), np.ones((len(corners), 1)), 1)
+  is_around = (np.einsum('nsk,nk->ns', lines, middle) > 0).all(1)
+  x, y = np.moveaxis(corners, -1, 0)
+  area = np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)) / 2
+  is_large = (lengths.min(1) > _SHORTEST * reach) & (area > _LEAST_SHEET * plain.size)
+  support = (votes[peaks[..., 0], peaks[..., 1]] / np.maximum(lengths, 1)).min(1)
+  support[~(is_inside & is_around & is_large)] = 0
+  best = np.argsort(-support, kind='stable')[:_MOST_PROPOSED]
+  return list(corners[best[support[best] > 0]])
 
 
 def _find_peaks(votes: Float[np.ndarray, 'angles distances'], quarter: int) -> list[tuple[int, int]]:
