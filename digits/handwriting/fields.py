@@ -31,7 +31,9 @@ _LEVEL = 2.5
 _STEEPEST = 12
 _LEAST_HIGH = 0.6  # Pieces that are lower than this part of a digit may be signs, which do not stand on the line.
 _CLEAR = 2.0  # A slope is one if it is this many times its standard error.
-# A page is tried upside down if it reads with less certainty than this, and is so if it then reads with so much more.
+# A page of at least so many digits and signs is tried upside down if it reads with less certainty than this, and is so
+# if it then reads with so much more.
+_LEAST_TURNED = 3
 _UPRIGHT = 0.93
 _SURER = 0.05
 # It is tried on its sides if it reads as at least so many lines of few digits, as lines of writing do from the side.
@@ -157,7 +159,7 @@ def _directions(lines: list[Line]) -> list[tuple[int, float]]:
   certainty, length = _certainty(lines), sum(len(line.tokens) for line in lines)
   is_stacked = len(lines) >= _STACKED_LINES and length < _STACKED_LENGTH * len(lines)
   sides = [(1, 0.0), (3, 0.0)] if is_stacked and certainty < 1 else []
-  return sides + ([(2, _SURER)] if certainty < _UPRIGHT and length > 1 else [])
+  return sides + ([(2, _SURER)] if certainty < _UPRIGHT and length >= _LEAST_TURNED else [])
 
 
 def _certainty(lines: list[Line]) -> float:
