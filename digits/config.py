@@ -206,6 +206,28 @@ class CompareConfig(ManySeedsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class AblationConfig(CompareConfig):
+  """What single changes of a recipe are worth: the experiment `ablation`.
+
+  Attributes:
+    effects: pairs of recipes, the one without a change and the one with it.
+  """
+
+  effects: Annotated[tuple[tuple[str, str], ...], schema.Range(1, 1000)]
+
+  def __post_init__(self):
+    super().__post_init__()
+    for pair in self.effects:
+      for name in pair:
+        if name not in self.recipes:
+          raise errors.UsageError(
+            f'config.effects names {name!r}, which is no recipe: the recipes are {", ".join(self.recipes)}.'
+          )
+      if pair[0] == pair[1]:
+        raise errors.UsageError(f'config.effects compares {pair[0]!r} with itself: name two recipes.')
+
+
+@dataclasses.dataclass(frozen=True)
 class ActivationsConfig(CompareConfig):
   """The experiment `activations`, whose recipes differ in their activations."""
 
@@ -282,6 +304,7 @@ CONFIGS = {
   'compare': CompareConfig,
   'activations': ActivationsConfig,
   'ensemble': EnsembleConfig,
+  'ablation': AblationConfig,
   'sweep': SweepConfig,
 }
 Config = TrainConfig | CompareConfig | SweepConfig

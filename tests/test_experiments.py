@@ -43,6 +43,65 @@ def _activations_of(recipe):
   return {name: value for name, value in recipe['architecture'].items() if name.endswith('activation')}
 
 
+def test_ablation(tiny_experiment, tmp_path):
+  softmax = tiny_experiment('compare').recipes['softmax']
+  recipes = {f'rate_{i}': softmax | {'learning_rate': 0.1 * i} for i in range(1, 8)}
+  effects = (('rate_1', 'rate_2'), ('rate_7', 'rate_1'))
+  config = tiny_experiment('ablation', recipes=recipes, effects=effects, num_seeds=1)
+  results = digits.run(config, tmp_path)
+  assert results['experiment'] == 'ablation'
+  assert [(pair['a'], pair['b']) for pair in results['pairs']] == list(effects)
+  accuracy = {name: model['test']['accuracy']['mean'] for name, model in results['models'].items()}
+  assert list(accuracy) == list(recipes)
+  assert results['pairs'][1]['difference'] == pytest.approx(accuracy['rate_1'] - accuracy['rate_7'])
+  assert all(model['devices'] == ['cpu'] for model in results['models'].values())
+  text = (tmp_path / 'report.html').read_text()
+  assert 'With 7 models this page does without the curves' in text
+  assert [path.name for path in sorted((tmp_path / 'figures').iterdir())] == [
+    'pair-differences.png',
+    'pair-differences.svg',
+  ]
+  lines = digits.experiments.runner.format_results(results, tmp_path).splitlines()
+  assert len(lines) == 1 + 7 + 1 + 2
+  assert 'rate_1' in lines[-1]
+  assert 'rate_7' in lines[-1]
+
+
+@pytest.mark.parametrize(
+  ('effects', 'message'),
+  [
+    ((('cnn', 'mlp2'),), "names 'mlp2', which is no recipe: the recipes are softmax, mlp, cnn"),
+    ((('cnn', 'cnn'),), "compares 'cnn' with itself"),
+    ((), 'must be a tuple of 1 to 1000 items'),
+    ((('cnn',),), 'must be a tuple'),
+  ],
+)
+def test_effects_name_two_recipes(tiny_experiment, effects, message):
+  recipes = tiny_experiment('compare').recipes
+  with pytest.raises(errors.UsageError, match=f'config.effects.*{message}'):
+    tiny_experiment('ablation', recipes=recipes, effects=effects)
+
+
+def test_an_ingredient_of_the_shipped_ablation_is_left_out_alone():
+  recipes = {name: runs[0] for name, runs in config_lib.load_config('ablation').train_configs().items()}
+
+  def changed(a, b):
+    flat = [config_lib.flatten(config_lib.to_dict(recipes[name])) for name in (a, b)]
+    return {name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name)}
+
+  affine = {'augment.rotation', 'augment.scale', 'augment.shear', 'augment.shift'}
+  assert changed('everything', 'without_affine') == changed('nothing', 'only_affine') == affine
+  assert changed('everything', 'without_elastic') == changed('nothing', 'only_elastic') == {'augment.elastic'}
+  assert changed('everything', 'without_thickness') == changed('nothing', 'only_thickness') == {'augment.thickness'}
+  assert changed('everything', 'without_smoothing') == changed('nothing', 'only_smoothing') == {'label_smoothing'}
+  assert changed('everything', 'with_erasing') == changed('nothing', 'only_erasing') == {'augment.erase_side'}
+  assert changed('everything', 'with_averaging') == changed('nothing', 'only_averaging') == {'ema_decay'}
+  assert changed('everything', 'half_as_long') == changed('everything', 'twice_as_long') == {'epochs'}
+  everything = affine | {'augment.elastic', 'augment.thickness', 'label_smoothing'}
+  for plain, augmented in (('nothing', 'everything'), ('mlp', 'mlp_augmented'), ('softmax', 'softmax_augmented')):
+    assert changed(plain, augmented) == everything
+
+
 def test_comparison(tiny_experiment, tmp_path, monkeypatch, capsys):
   config = tiny_experiment('compare')
   trained = []

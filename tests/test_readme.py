@@ -16,6 +16,7 @@ import test_layout
 import digits
 from digits import errors as errors_lib
 from digits.commands import export
+from digits.report import findings
 from digits.train import step as step_lib
 from measurements import paper
 
@@ -259,10 +260,13 @@ def record_rows():
   for name, scores in {'cnn': COMPARISON['models']['cnn'], **record['models']}.items():
     accuracy, loss = scores['test']['accuracy'], scores['test']['loss']
     seconds = scores['seconds']['total']['mean']
+    time = f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.1f} min'
+    if name != 'cnn' and scores['devices'] != ['cpu']:
+      time += ' on a GPU'
     rows.append(
       f'| `{name if name == "cnn" else f"cnn_{name}"}` | {accuracy["n"]} | {100 * accuracy["mean"]:.2f} ± '
       f'{100 * accuracy["std"]:.2f} % | {loss["mean"]:.4f} ± {loss["std"]:.4f} | {scores["num_parameters"]:,} '
-      f'| {f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"} |'
+      f'| {time} |'
     )
   for name, scores in record['ensembles'].items():
     low, high = scores['interval_95']
@@ -283,6 +287,43 @@ def test_the_table_of_the_record_is_that_of_the_committed_results():
     '|---|---|---|---|---|---|',
   ]
   assert table[2:] == record_rows()
+
+
+def test_the_sentences_about_the_record_are_those_of_the_committed_results():
+  record = json.loads((conftest.ROOT / 'results' / 'record.json').read_text())
+  (pair,) = [pair for pair in record['pairs'] if (pair['a'], pair['b']) == ('record', 'distilled')]
+  numbers = [findings.signed(value) for value in (pair['difference'], *pair['interval_95'])]
+  text = ' '.join(README.split())
+  assert f'one of them ({numbers[0]} points, 95 % interval {numbers[1]} to {numbers[2]})' in text
+  for name in ('large', 'distilled', 'record'):
+    header = ' '.join((conftest.ROOT / 'configs' / f'cnn_{name}.py').read_text().split('"""')[1].split())
+    accuracy = record['models'][name]['test']['accuracy']
+    assert f'test accuracy {100 * accuracy["mean"]:.2f} ± {100 * accuracy["std"]:.2f} %' in header
+  assert f'probabilities: {100 * record["ensembles"]["large"]["accuracy"]:.2f} %' in (
+    conftest.ROOT / 'configs' / 'cnn_large.py'
+  ).read_text().replace('\n', ' ')
+
+
+def test_the_sentences_about_the_ablation_are_those_of_the_committed_results():
+  ablation = json.loads((conftest.ROOT / 'results' / 'ablation.json').read_text())
+  assert ablation['num_seeds'] == 5
+  points = {(pair['a'], pair['b']): f'{abs(100 * pair["difference"]):.2f}' for pair in ablation['pairs']}
+  losses = ('everything', 'with_erasing'), ('everything', 'with_averaging'), ('softmax', 'softmax_augmented')
+  assert {(pair['a'], pair['b']) for pair in ablation['pairs'] if pair['difference'] < 0} == {*losses}
+  names = 'affine', 'elastic', 'thickness', 'smoothing'
+  alone = [points['nothing', f'only_{name}'] for name in names]
+  left_out = [points[f'without_{name}', 'everything'] for name in names]
+  erasing, averaging, softmax = (points[pair] for pair in losses)
+  text = ' '.join(README.split())
+  for sentence in (
+    f'together they gain {points["nothing", "everything"]} points; affine changes alone {alone[0]}, elastic ones '
+    f'{alone[1]}, thickness {alone[2]}, label smoothing {alone[3]}.',
+    f'Without one of them, {left_out[0]}, {left_out[1]}, {left_out[2]} and {left_out[3]} are lost.',
+    f'To erase a patch costs {erasing} points and to average the weights {averaging}.',
+    f'The perceptron gains {points["mlp", "mlp_augmented"]} points;',
+    f'loses {softmax}.',
+  ):
+    assert sentence in text
 
 
 def test_the_sentences_about_transfer_are_those_of_the_committed_measurement():

@@ -12,7 +12,7 @@ from support.comparisons import make_comparison, make_history, make_runs, make_s
 
 from digits import errors, statistics
 from digits.models.activations import ACTIVATIONS
-from digits.report import figures, sections
+from digits.report import figures, findings, sections
 from digits.report import page as page_lib
 from digits.report import summary as comparison_lib
 
@@ -324,3 +324,21 @@ def test_a_digit_drawn_in_the_report_is_answered(page, width, height):
     opened.call('Emulation.setEmulatedMedia', media='print')
     assert opened.evaluate('getComputedStyle(document.querySelector(".drawing")).display') == 'none'
     assert opened.problems() == []
+
+
+def test_differences_are_drawn_on_an_axis_on_which_small_ones_can_be_told_apart():
+  small = [
+    {'a': 'a', 'b': 'b', 'difference': 0.001 * i, 'interval_95': [0.001 * i - 5e-4, 0.001 * i + 5e-4]} for i in (1, 2)
+  ]
+  large = {'a': 'b', 'b': 'c', 'difference': -0.5, 'interval_95': [-0.6, -0.4]}
+  assert figures.differences(small).figure.axes[0].get_xscale() == 'linear'
+  panel = figures.differences([*small, *small, large])
+  assert panel.figure.axes[0].get_xscale() == 'symlog'
+  assert panel.alt.endswith('b minus a: +0.20 points, +0.15 to +0.25. c minus b: -50.00 points, -60.00 to -40.00.')
+
+
+def test_the_best_model_leads_no_other_that_it_was_not_compared_with():
+  models = {name: {'test': {'accuracy': {'mean': mean, 'n': 2}}} for name, mean in (('a', 0.9), ('b', 0.8), ('c', 0.7))}
+  pairs = [{'a': 'a', 'b': other, 'interval_95': [-0.2, -0.1], 'mcnemar_p': 0.001} for other in ('b', 'c')]
+  assert findings.best_model(models, pairs).endswith('; its lead over each other model is significant.')
+  assert findings.best_model(models, pairs[:1]).endswith('90.00\u00a0% (mean of 2 seeds).')

@@ -128,6 +128,7 @@ def measure_runs(runs: Sequence[Run], dataset: arrays.Dataset) -> summary.ModelR
     published=published and published._asdict(),
     histories=[run.history for run in runs],
     seconds=[result['seconds'] for result in results],
+    devices=[result['device'] for result in results],
     seeds=[run.config.seed for run in runs],
     valid_logits=np.stack([apply_batched(run, dataset.valid.image) for run in runs]),
     test_logits=np.stack([apply_batched(run, dataset.test.image) for run in runs]),

@@ -141,6 +141,31 @@ def seed_scores(name: str, scores: Mapping[str, Any], published: float | None, l
   return Panel(f'seeds-{name}', alt + '.', figure)
 
 
+def differences(pairs: Sequence[Mapping[str, Any]]) -> Panel:
+  """Differences in accuracy of pairs of models, as `summary.summarize` gives them, with their intervals."""
+  figure, axes = new(0.75 + 0.17 * len(pairs))
+  rows = np.arange(len(pairs))
+  values = 100 * np.array([pair['difference'] for pair in pairs])
+  ends = 100 * np.array([pair['interval_95'] for pair in pairs])
+  axes.axvline(0, color=MUTED, linewidth=0.8)
+  axes.hlines(rows, ends[:, 0], ends[:, 1], color=MODEL_COLORS[0])
+  axes.plot(values, rows, 'o', color=MODEL_COLORS[0])
+  axes.set(xlabel='Points of test accuracy', ylabel='First → second model', ylim=(len(pairs) - 0.5, -0.5))
+  axes.set_yticks(rows, [f'{pair["a"]} → {pair["b"]}' for pair in pairs], fontsize=6.5)
+  axes.tick_params(axis='y', length=0)
+  axes.grid(False, axis='y')
+  smallest, largest = np.quantile(np.abs(values), 0.75), np.abs(ends).max()
+  if largest > 8 * smallest > 0:  # A few large ones would leave the others on one spot.
+    axes.set_xscale('symlog', linthresh=smallest)
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{value:g}'.replace('-', '\u2212')))
+  alt = ' '.join(
+    f'{pair["b"]} minus {pair["a"]}: {value:+.2f} points, {low:+.2f} to {high:+.2f}.'
+    for pair, value, (low, high) in zip(pairs, values, ends, strict=True)
+  )
+  return Panel('pair-differences', f'Differences in test accuracy. {alt}', figure)
+
+
 # Learning curves.
 
 

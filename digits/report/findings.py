@@ -89,7 +89,10 @@ def best_model(models: Mapping[str, Scores], pairs: Sequence[Scores]) -> str:
   if len(equal) > 1:
     return f'Of {len(ranked)} models, {_join(equal)} share the highest test accuracy, {percent(accuracy["mean"])}.'
   sentence = f'Of {len(ranked)} models, {best} has the highest test accuracy, {percent(accuracy["mean"])} ({over})'
-  tied = [p['a'] if p['b'] == best else p['b'] for p in pairs if best in (p['a'], p['b']) and not is_significant(p)]
+  compared = [pair for pair in pairs if best in (pair['a'], pair['b'])]
+  if len(compared) < len(ranked) - 1:
+    return f'{sentence}.'
+  tied = [pair['a'] if pair['b'] == best else pair['b'] for pair in compared if not is_significant(pair)]
   if not tied:
     return f'{sentence}; its lead over {"the other" if len(ranked) == 2 else "each other model"} is significant.'
   return f'{sentence}; these data do not establish a difference from {_join(tied)}.'
@@ -293,6 +296,14 @@ def disputed(name: str, accuracy: float, without: float, num_disputed: int) -> s
     return f'Leaving out the {num_disputed} images changes the accuracy of {name} by less than 0.01\u00a0points.'
   verb = 'raises' if change > 0 else 'lowers'
   return f'Leaving out the {num_disputed} images {verb} the accuracy of {name} by {points(change)}.'
+
+
+def left_out(num_models: int, limit: int) -> str:
+  """What a page about many models does without."""
+  return (
+    f'With {num_models} models this page does without the curves, errors, filters and calibration of each: compare '
+    f'{number_word(limit).lower()} or fewer to see these.'
+  )
 
 
 def undescribed(name: str) -> str:

@@ -38,12 +38,23 @@ class Figure(NamedTuple):
 
 def make_sections(
   comparison: Comparison, summary: Summary, ensembles: Mapping[str, Any] | None = None
-) -> dict[str, Section]:
-  """All sections by name; each may have `findings`, which are sentences, and `figures`."""
+) -> dict[str, Any]:
+  """All sections by name; each may have `findings`, which are sentences, and `figures`.
+
+  Those that draw something for each model are left out where there are more models than looks, as nobody would read so
+  many panels; `left_out` says so.
+  """
   looks = figures.looks(list(comparison.models))
-  return {
-    'results': _results(summary, looks),
+  is_few = len(comparison.models) <= len(figures.MODEL_COLORS)
+  made: dict[str, Any] = {
+    'results': _results(summary, looks, is_few),
+    'differences': _differences(summary, is_few),
     'ensembles': _ensembles(ensembles or {}),
+    'protocol': {'settings': _settings(comparison)},
+  }
+  if not is_few:
+    return made | {'left_out': findings.left_out(len(comparison.models), len(figures.MODEL_COLORS))}
+  return made | {
     'augmentation': _augmentation(comparison),
     'learning': _learning(comparison, looks),
     'errors': _errors(comparison, summary, looks),
@@ -53,26 +64,35 @@ def make_sections(
     'refusing': _refusing(comparison, looks),
     'drawing': _drawing(comparison, summary),
     'disputed': _disputed(comparison, summary),
-    'protocol': {'settings': _settings(comparison)},
   }
 
 
-def _results(summary: Summary, looks: figures.Looks) -> Section:
+def _results(summary: Summary, looks: figures.Looks, is_few: bool) -> Section:
   models = summary['models']
+  headline = [findings.best_model(models, summary['pairs'])]
+  if not is_few:
+    return {'headline': headline, 'figures': []}
   panels = [
     figures.seed_scores(
       name, model['test']['accuracy'], model['published'] and model['published']['accuracy'], looks[name]
     )
     for name, model in models.items()
   ]
+  headline += [findings.against_published(name, model['test'], model['published']) for name, model in models.items()]
+  if len(models) > 1:
+    headline.append(findings.cost(models))
   return {
-    'headline': [
-      findings.best_model(models, summary['pairs']),
-      *(findings.against_published(name, model['test'], model['published']) for name, model in models.items()),
-      *([findings.cost(models)] if len(models) > 1 else []),
-    ],
-    'differences': [findings.pair_difference(pair) for pair in summary['pairs']],
+    'headline': headline,
     'figures': [Figure(panels, 'Test accuracy of every seed. The axes of the panels differ.')],
+  }
+
+
+def _differences(summary: Summary, is_few: bool) -> Section:
+  pairs = summary['pairs']
+  caption = 'Differences in test accuracy, with 95\u00a0% intervals: of the second model from the first, in points.'
+  return {
+    'findings': [findings.pair_difference(pair) for pair in pairs if is_few or findings.is_significant(pair)],
+    'figures': [Figure([figures.differences(pairs)], caption)] if pairs else [],
   }
 
 
@@ -418,7 +438,7 @@ def _settings(comparison: Comparison) -> dict[str, list[str]]:
   fields = (
     'architecture', 'dataset', 'num_validation', 'epochs', 'batch_size', 'optimizer', 'learning_rate', 'schedule',
     'warmup_fraction', 'momentum', 'nesterov', 'weight_decay', 'clip_norm', 'label_smoothing', 'augment', 'distill',
-    'ema_decay', 'dtype',
+    'select', 'ema_decay', 'dtype',
   )  # fmt: skip
   rows = {'seeds': [', '.join(map(str, runs.seeds)) for runs in comparison.models.values()]}
   for field in fields:

@@ -1,5 +1,6 @@
 """A comparison of trained models: what goes into it, and the numbers that come out."""
 
+from collections.abc import Sequence
 import itertools
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class ModelRuns(NamedTuple):
     published: accuracy, a fraction, and loss, nats, on the test split; None if nothing is published.
     histories: the records of metrics.jsonl for each seed.
     seconds: the seconds by phase for each seed, as in a run's results.json.
+    devices: what trained each seed, likewise.
     seeds: the seeds.
     valid_logits: the logits of the validation split, which may be empty.
     test_logits: the logits of the test split.
@@ -38,6 +40,7 @@ class ModelRuns(NamedTuple):
   published: dict[str, float] | None
   histories: list[list[Record]]
   seconds: list[dict[str, float]]
+  devices: list[str]
   seeds: list[int]
   valid_logits: Float[np.ndarray, 'seeds valid classes']
   test_logits: Float[np.ndarray, 'seeds test classes']
@@ -46,11 +49,19 @@ class ModelRuns(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """Models measured on the same images; `models` keeps its order, which is that of every table."""
+  """Models measured on the same images.
+
+  Attributes:
+    models: by name; their order is that of every table.
+    test: the test split.
+    valid: the validation split, which may be empty.
+    pairs: the names of the models whose difference is tested; None for every pair.
+  """
 
   models: dict[str, ModelRuns]
   test: data.Split
   valid: data.Split
+  pairs: Sequence[tuple[str, str]] | None = None
 
 
 def summarize(comparison: Comparison) -> dict[str, Any]:
@@ -60,19 +71,21 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
     The content of its results.json: a dict that JSON can hold. `spread` below is the dict of `statistics.spread`.
       experiment: `compare`.
       num_seeds: the number of seeds of the model that has most.
-      models: by name: num_parameters; published; test, the spreads of accuracy and loss; valid, the same, None without
-        a validation split; seconds, a spread for each phase; calibration, the spreads of ece_before and ece_after, of
-        temperature, and of test_loss_after, None without a validation split to fit it on; without_disputed, examples
-        and the spread of accuracy, None if the test split is not MNIST's; area_under_risk_coverage, a spread; and
-        per_class_accuracy, one spread per class.
-      pairs: for each pair of models a and b: difference, the accuracy of b minus that of a, with its interval_95;
-        mcnemar_p_per_seed; and mcnemar_p, which `statistics.combine_p_values` makes of them.
+      models: by name: num_parameters; published; devices, what trained it; test, the spreads of accuracy and loss;
+        valid, the same, None without a validation split; seconds, a spread for each phase; calibration, the spreads of
+        ece_before and ece_after, of temperature, and of test_loss_after, None without a validation split to fit it on;
+        without_disputed, examples and the spread of accuracy, None if the test split is not MNIST's;
+        area_under_risk_coverage, a spread; and per_class_accuracy, one spread per class.
+      pairs: for each pair of models a and b that is compared: difference, the accuracy of b minus that of a, with its
+        interval_95; mcnemar_p_per_seed; and mcnemar_p, which `statistics.combine_p_values` makes of them.
   """
   return {
     'experiment': 'compare',
     'num_seeds': max(len(runs.seeds) for runs in comparison.models.values()),
     'models': {name: _summarize_model(runs, comparison) for name, runs in comparison.models.items()},
-    'pairs': [_compare_pair(a, b, comparison) for a, b in itertools.combinations(comparison.models, 2)],
+    'pairs': [
+      _compare_pair(a, b, comparison) for a, b in comparison.pairs or itertools.combinations(comparison.models, 2)
+    ],
   }
 
 
@@ -95,6 +108,7 @@ def _summarize_model(runs: ModelRuns, comparison: Comparison) -> dict[str, Any]:
   return {
     'num_parameters': runs.num_parameters,
     'published': runs.published,
+    'devices': sorted(set(runs.devices)),
     'test': _scores(runs.test_logits, test),
     'valid': _scores(runs.valid_logits, valid) if len(valid) else None,
     'seconds': {phase: statistics.spread([s[phase] for s in runs.seconds]) for phase in runs.seconds[0]},

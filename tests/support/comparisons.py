@@ -57,6 +57,7 @@ def make_runs(name, strength, test, valid, *, num_seeds=2, model=None, architect
     published=published and published._asdict(),
     histories=[make_history(3, bool(len(valid.label)), describe_loss(config)) for _ in seeds],
     seconds=[{'data': 0.1, 'compile': 1.0, 'train': 2.0 + seed, 'total': 3.1 + seed} for seed in seeds],
+    devices=['cpu' for _ in seeds],
     seeds=seeds,
     valid_logits=make_logits(valid.label, [100 + seed for seed in seeds], strength),
     test_logits=make_logits(test.label, seeds, strength),
