@@ -4,13 +4,14 @@ The folder has a labels.csv with the columns file and answer, and any others. A 
 asked of `digits predict`, and any other is read as a field, of which the digits of all lines count: in 12/05/2026, as
 in 1205 2026, they are 12052026. Where the column what says multiset, the digits may come in any order.
 
-It prints a line for each picture that is wrong, and then how many are right, among all and among the answers whose
-every digit is at least 95 % probable. The confidence of a field is the probability of its least certain digit.
+It prints a line for each picture that is wrong, and then how many are right, among all and among the answers that are
+at least 95 % sure. The confidence of a field is the probability that all of it is right.
 """
 
 import argparse
 import collections
 import json
+import math
 import pathlib
 
 from digits import errors
@@ -23,9 +24,9 @@ SURE = 0.95
 
 
 def read_text(image, run, temperature):
-  """The text of a field, a line for each of writing, and the probability of its least certain part, 0 for no text."""
+  """The text of a field, a line for each of writing, and the probability that all of it is right, 0 for no text."""
   lines = fields.read(image, run, temperature=temperature).lines
-  return '\n'.join(line.text for line in lines), min((line.confidence for line in lines), default=0.0)
+  return '\n'.join(line.text for line in lines), math.prod(line.confidence for line in lines) if lines else 0.0
 
 
 def read_digit(image, run, temperature):
@@ -78,7 +79,7 @@ def load_pictures(folder):
   for row in transfer.load_labels(folder):
     if not digits_of(row['answer']):
       raise errors.UsageError(f'The answer of {row["file"]}, {row["answer"]!r}, has no digits: correct labels.csv.')
-    pictures.append(row | {'image': image_files.read(folder / row['file'])})
+    pictures.append(row | {'image': image_files.read(folder / row['file']).image})
   return pictures
 
 

@@ -133,7 +133,7 @@ def load_photos(folder):
         raise errors.UsageError(
           f'{folder / "labels.csv"} gives {row["answer"]!r} as the answer of {row["file"]}: give one digit.'
         )
-      photos.append((row['file'], image_files.read(folder / row['file']), int(row['answer'])))
+      photos.append((row['file'], image_files.read(folder / row['file']).image, int(row['answer'])))
   if not photos:
     raise errors.UsageError(
       f'{folder / "labels.csv"} names no files digit-*: give a folder of photos of single digits.'

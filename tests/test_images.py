@@ -291,7 +291,7 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
       image_files.read(path)
   path = tmp_path / 'a name, with ünicode.png'
   path.write_bytes(_encode(_seven()))
-  np.testing.assert_array_equal(image_files.read(path), _seven())
+  np.testing.assert_array_equal(image_files.read(path).image, _seven())
   monkeypatch.setattr(image_files, 'MAX_BYTES', 10)
   with pytest.raises(errors.DigitsError, match='too large'):
     image_files.read(path)

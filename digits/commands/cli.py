@@ -6,6 +6,7 @@ A command is a module of this package with two functions: `parse(argv)`, which i
 import argparse
 from collections.abc import Callable, Sequence
 import importlib
+import itertools
 import logging
 import os
 import pathlib
@@ -32,7 +33,8 @@ class ArgumentParser(argparse.ArgumentParser):
     self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
   ) -> tuple[argparse.Namespace, list[str]]:
     """See argparse."""
-    names = [word.partition('=')[0] for word in args or () if word.startswith('--') and word != '--']
+    options = itertools.takewhile(lambda word: word != '--', args or ())
+    names = [word.partition('=')[0] for word in options if word.startswith('--')]
     repeated = next((name for name in names if names.count(name) > 1 and name != '--import'), None)
     if repeated:
       raise errors.UsageError(f'{repeated} is given more than once: give it once.')
@@ -154,6 +156,11 @@ def run(function: Callable[[], None]) -> None:
     signal.signal(number, interrupt)
   try:
     function()
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # Whoever read the output, such as `head`, has had enough. What is still in the buffer must not fail once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
   except (Exception, KeyboardInterrupt) as error:
     # A library may have turned a signal that came into an error of its own.
     said = _describe(KeyboardInterrupt() if signals.came and not isinstance(error, errors.StoppedError) else error)

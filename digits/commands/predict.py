@@ -79,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
     sys.exit(1)
 
 
-def _prepare(image: UInt8[np.ndarray, 'height width']) -> Any:
+def _prepare(picture: Any) -> Any:
   from digits.handwriting import predict
 
-  prepared = predict.prepare_images([image])
+  prepared = predict.prepare_images([picture.image])
   return prepared if prepared.image.any() else None
 
 

@@ -14,7 +14,7 @@ import pathlib
 import sys
 from typing import Any
 
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 import numpy as np
 
 from digits import errors
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     type=float,
     default=_UNSURE,
     metavar='P',
-    help=f'lines with a digit or sign below this probability, {_UNSURE} if not given, are unsure',
+    help=f'lines that are right with less than this probability, {_UNSURE} if not given, are unsure',
   )
   parser.add_argument(
     '--annotate', type=pathlib.Path, metavar='OUT.png', help='draw boxes and answers there; for one image'
@@ -43,6 +43,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     raise errors.UsageError('--annotate is for one image: give one, or leave it out.')
   if args.annotate and args.annotate.suffix.lower() != '.png':
     raise errors.UsageError(f'--annotate={args.annotate} is not the name of a PNG file, such as out.png.')
+  if args.annotate and not args.annotate.parent.is_dir():
+    raise errors.UsageError(f'--annotate={args.annotate} is in a folder that does not exist: make it first.')
+  if args.annotate and args.annotate.resolve() == pathlib.Path(args.images[0]).resolve():
+    raise errors.UsageError(f'--annotate={args.annotate} is the image itself: give another name.')
   if not 0 <= args.min_confidence <= 1:
     raise errors.UsageError(f'--min-confidence={args.min_confidence:g} is not a probability: give one from 0 to 1.')
   if args.expect is not None:
@@ -58,26 +62,27 @@ def run(args: argparse.Namespace) -> None:
   Images that cannot be read, and lines that do not fit the pattern, are errors on standard error and in the exit code.
   """
   from digits.commands import images
-  from digits.handwriting import fields, predict
+  from digits.handwriting import fields, image_files, predict
   from digits.train import runs
 
   paths = runs.find_runs(args.workdir)
   run = runs.load_run(paths[runs.best_of(paths)])
   temperature = predict.load_temperature(run)
 
-  def read(image: np.ndarray) -> fields.Reading | None:
-    reading = fields.read(image, run, temperature=temperature, expect=args.expect)
-    if reading.lines and args.annotate:
-      _annotate(args.annotate, image, reading.lines)
-    return reading if reading.lines else None
+  def read(picture: image_files.Picture) -> tuple[image_files.Picture, fields.Reading] | None:
+    reading = fields.read(picture.image, run, temperature=temperature, expect=args.expect)
+    return (picture, reading) if reading.lines else None
 
   answers: list[dict[str, Any]] = []
   all_fit = True
-  for source, reading in images.answer_each(args.images, read):
-    lines = [_describe(line, args.min_confidence) for line in reading.lines]
+  for source, (picture, reading) in images.answer_each(args.images, read):
+    scale = np.divide(picture.size, picture.image.shape[::-1])
+    lines = [_describe(line, args.min_confidence, scale) for line in reading.lines]
     answers.append({'file': source, 'notes': list(reading.notes), 'lines': lines})
     if not args.json:
       _print(answers[-1])
+    if args.annotate:
+      _annotate(args.annotate, picture.image, reading.lines)
     for line in reading.lines:
       if line.fits is False:
         all_fit = False
@@ -93,14 +98,21 @@ def _print(answer: dict[str, Any]) -> None:
     print(f'{answer["file"]}: {note}', file=sys.stderr)
   for line in answer['lines']:
     doubt = '' if line['sure'] else 'unsure, '
-    print(f'{answer["file"]}: {line["text"]}  ({doubt}each at least {line["confidence"]:.1%})')
+    print(f'{answer["file"]}: {line["text"]}  ({doubt}{line["confidence"]:.1%})')
 
 
-def _describe(line: Any, min_confidence: float) -> dict[str, Any]:
-  """A line as JSON types; its digits and its other characters are two lists, each from left to right."""
+def _describe(line: Any, min_confidence: float, scale: Float[np.ndarray, '2']) -> dict[str, Any]:
+  """A line as JSON types; its digits and its other characters are two lists, each from left to right.
+
+  Args:
+    line: the line.
+    min_confidence: below this it is not sure.
+    scale: how many pixels of the file one of the picture is wide and high; boxes are in those of the file.
+  """
   tokens: dict[str, list[dict[str, Any]]] = {'digits': [], 'signs': []}
   for token in line.tokens:
-    rest = {'probability': token.probability, 'box': list(token.box)}
+    box = np.rint(np.reshape(token.box, (2, 2)) * scale).astype(int).ravel().tolist()
+    rest = {'probability': token.probability, 'box': box}
     if token.text.isdecimal():
       tokens['digits'].append({'digit': int(token.text), **rest})
     else:

@@ -22,7 +22,8 @@ _UNKNOWN_SIGN = 0.4
 _LEAST_SIGN = 1e-4  # Signs that are less probable are not considered.
 # Costs in nats: a part of a digit can look like a digit, and few are wider than the line is high.
 _PART_COST = 0.1
-_WIDTH_COST = 3.0  # For each height.
+_WIDTH_COST = 2.0  # For each height.
+_SIGN_COST = 0.3  # There are fewer signs than digits.
 _REJECT_COST = 1.0  # Of what is no digit: a digit that is cut wrongly is none.
 _DROP_COST = 3.0  # Of leaving out something as thick as the pen.
 _SPECK = 0.5  # Widths of the pen: what is smaller is no ink.
@@ -84,8 +85,8 @@ class Line(NamedTuple):
 
   @property
   def confidence(self) -> float:
-    """The probability of the least certain token."""
-    return min(token.probability for token in self.tokens)
+    """The probability that all of it is right, each part by itself."""
+    return math.prod(token.probability for token in self.tokens)
 
 
 class Reading(NamedTuple):
@@ -156,7 +157,7 @@ def _read_page(
 
 def _directions(lines: list[Line]) -> list[tuple[int, float]]:
   """The quarter turns to try on a page that reads as these lines, and how much more certain it must then be."""
-  certainty, length = _certainty(lines), sum(len(line.tokens) for line in lines)
+  certainty, length = _certainty(lines), sum(token.text != ' ' for line in lines for token in line.tokens)
   is_stacked = len(lines) >= _STACKED_LINES and length < _STACKED_LENGTH * len(lines)
   sides = [(1, 0.0), (3, 0.0)] if is_stacked and certainty < 1 else []
   return sides + ([(2, _SURER)] if certainty < _UPRIGHT and length >= _LEAST_TURNED else [])
@@ -256,7 +257,7 @@ def _choices(
   """What a part may be."""
   height = line.geometry.height
   cost = part.cost + _PART_COST + _WIDTH_COST * max(0.0, part.piece.width / height - 1)
-  choices = [lattice.Choice(sign, p, _log(p) - cost) for sign, p in part.signs.items() if p > _LEAST_SIGN]
+  choices = [lattice.Choice(sign, p, _log(p) - cost - _SIGN_COST) for sign, p in part.signs.items() if p > _LEAST_SIGN]
   rest = max(1 - sum(part.signs.values()), 0.0)
   likely = [] if row is None else row.tolist()
   if likely and max(likely) >= REJECT:

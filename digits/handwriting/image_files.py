@@ -3,6 +3,7 @@
 import io
 import pathlib
 import sys
+from typing import NamedTuple
 import warnings
 
 from jaxtyping import Num, UInt8
@@ -19,7 +20,19 @@ MAX_PIXELS = 64_000_000  # Of four bytes each, and a copy or two: well under 1 G
 _LONG_SIDE = 1600
 
 
-def read(source: str | pathlib.Path) -> UInt8[np.ndarray, 'height width']:
+class Picture(NamedTuple):
+  """An image file as grey.
+
+  Attributes:
+    image: as `decode` gives it.
+    size: width and height of the picture in the file, upright, in pixels; those of `image` may be fewer.
+  """
+
+  image: UInt8[np.ndarray, 'height width']
+  size: tuple[int, int]
+
+
+def read(source: str | pathlib.Path) -> Picture:
   """Reads an image file as grey; see `decode`.
 
   Args:
@@ -38,7 +51,7 @@ def read(source: str | pathlib.Path) -> UInt8[np.ndarray, 'height width']:
     raise errors.DigitsError(f'{source} cannot be read: {error.strerror}.') from error
   except ValueError as error:  # A null byte in the name.
     raise errors.DigitsError(f'{source!r} is not a file name: {error}.') from error
-  return decode(content, name='standard input' if source == '-' else str(source))
+  return _decode(content, name='standard input' if source == '-' else str(source))
 
 
 def decode(content: bytes, name: str = 'image') -> UInt8[np.ndarray, 'height width']:
@@ -53,6 +66,10 @@ def decode(content: bytes, name: str = 'image') -> UInt8[np.ndarray, 'height wid
   Raises:
     DigitsError: it is empty, damaged, animated, too large or no image.
   """
+  return _decode(content, name).image
+
+
+def _decode(content: bytes, name: str) -> Picture:
   if not content:
     raise errors.DigitsError(f'{name} is empty: it has 0 bytes.')
   if len(content) > MAX_BYTES:
@@ -62,7 +79,10 @@ def decode(content: bytes, name: str = 'image') -> UInt8[np.ndarray, 'height wid
       warnings.simplefilter('ignore')  # Whatever Pillow warns about either decodes or raises.
       with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         _check(image, name)
-        return _to_grey(image)
+        size = image.size
+        grey = _to_grey(image)
+        is_turned = (size[0] > size[1]) != (grey.shape[1] > grey.shape[0])
+        return Picture(grey, size[::-1] if is_turned else size)
   except errors.DigitsError:
     raise
   except Image.UnidentifiedImageError as error:

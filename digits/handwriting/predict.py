@@ -205,7 +205,7 @@ def _to_array(image: str | pathlib.Path | np.ndarray) -> UInt8[np.ndarray, 'h w'
   if isinstance(image, str | pathlib.Path):
     from digits.handwriting import image_files  # Imports Pillow.
 
-    return image_files.read(image)
+    return image_files.read(image).image
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
     raise errors.UsageError(f'An image is {image.dtype}{list(image.shape)}: give uint8[H, W], or [H, W, 3] in colour.')

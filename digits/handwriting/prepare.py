@@ -50,7 +50,8 @@ def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
   """
   paper, to_image = _find_paper(image)
   ink, rims = ink_lib.find_ink(_fit_size(paper))
-  notes = (f'What is dark along its {" and ".join(rims)} edge was left out.',) if rims else ()
+  edges = f'{" and ".join(rims)} edge{"s" * (len(rims) > 1)}'
+  notes = (f'What is dark along its {edges} was left out.',) if rims else ()
   return Page(ink, to_image @ np.diag([paper.shape[1] / ink.shape[1], paper.shape[0] / ink.shape[0], 1]), notes)
 
 
@@ -62,13 +63,14 @@ def _find_paper(
 
 def _fit_size(image: UInt8[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'height width']:
   """Enlarges small pictures, and reduces large ones, in which strokes have more pixels than are needed."""
-  factor = math.ceil(_LEAST_PAGE / min(image.shape))
+  # A strip becomes no longer than a page, nor lower than writing has to be.
+  factor = min(math.ceil(_LEAST_PAGE / min(image.shape)), _MOST_PAGE // max(image.shape))
   if factor > 1:
     return ndimage.zoom(image, factor, order=1, grid_mode=True, mode='nearest')
-  if max(image.shape) <= _MOST_PAGE:
+  scale = max(_MOST_PAGE / max(image.shape), _LEAST_PAGE / min(image.shape))
+  if scale >= 1:
     return image
-  scale = _MOST_PAGE / max(image.shape)
-  size = [max(_LEAST_PAGE, round(length * scale)) for length in image.shape[::-1]]
+  size = [max(1, round(length * scale)) for length in image.shape[::-1]]
   return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 

@@ -14,11 +14,14 @@ _TOO_WIDE = 1.4  # A part that is wider surely is several digits.
 _LEAST_CUT_OFF = 0.55
 _WIDE_GAP = 0.5  # A gap is a space if it is wider than the line's usual one by this,
 _SOFT_GAP = 0.1  # and is e times as probably one for each of these that it is wider.
-# Costs in nats: of cutting ink, for each width of the pen, and of joining parts that are `pieces.NEAR` from each other.
-_CUT_COST = 0.3
-# Ink that is narrower than this many widths of the pen, and so than a stroke, is more likely to join two digits.
-_NECK = 0.5
+# Costs in nats, of each part that a cut ends: for each width of the pen that the cut crosses, and for each height that
+# the piece is narrower than two digits are. And of joining parts that are `pieces.NEAR` from each other.
+_CUT_COST = 0.2
+_NARROW_COST = 1.5
 _JOIN_COST = 1.5
+# Ink that is narrower than this many widths of the pen, and so than a stroke, is more likely to join two digits.
+_NECK = 0.7
+_TWO_DIGITS = 1.2
 _MOST_JOINED = 3  # Pieces that make up a digit.
 
 
@@ -67,13 +70,15 @@ def find_parts(line: list[pieces.Piece]) -> Row:
   starts = [0]
   for piece in line:
     found = [None, *cuts.find_cuts(piece, height, geometry.pen), None]
+    narrow = _NARROW_COST * max(0.0, _TWO_DIGITS - piece.width / max(height, piece.height))
     for i in range(len(found) - 1):
       for j in range(i + 1, len(found)):
         is_whole = j - i == len(found) - 1
         part = cuts.take_part(piece, found[i], found[j])
         if part is not None and (is_whole or _may_be_cut_off(part, piece, height)):
-          crossed = sum(cut.crossed - _NECK for cut in (found[i], found[j]) if cut is not None)
-          parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, _CUT_COST * crossed, geometry))
+          ends = [cut for cut in (found[i], found[j]) if cut is not None]
+          cost = sum(_CUT_COST * (cut.crossed - _NECK) + narrow for cut in ends)
+          parts.append(_make_part(starts[-1] + i, starts[-1] + j, part, cost, geometry))
     starts.append(starts[-1] + len(found) - 1)
   return Row(
     parts + _find_colons(line, starts, geometry) + _join_small(parts, line, starts, geometry),
