@@ -12,7 +12,7 @@ import pytest
 
 from digits import config as config_lib
 from digits import errors, models
-from digits.commands import cli, train
+from digits.commands import cli, predict, train
 
 MLP = f'--config={conftest.ROOT}/configs/mlp.py'
 SHIPPED = sorted(path.stem for path in (conftest.ROOT / 'configs').glob('*.py'))
@@ -361,6 +361,7 @@ def test_a_signal_that_a_library_makes_an_error_of_is_still_a_stop(subprocess_en
 import os
 import signal
 from digits.commands import cli
+from digits.commands import predict as predict_command
 
 def main():
   try:
@@ -372,3 +373,18 @@ cli.run(main)
 """
   done = _run(subprocess_env, tmp_path, '-c', script)
   assert (done.returncode, done.stderr) == (1, 'error: Stopped; run the same command again to continue.\n')
+
+
+def test_what_follows_two_dashes_is_no_option():
+  assert predict.parse(['--workdir=w', '--', '--x.png', '--x.png']).images == ['--x.png', '--x.png']
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs pipes of POSIX')
+def test_a_closed_pipe_ends_a_command_quietly(subprocess_env):
+  code = 'from digits.commands import cli; cli.run(lambda: [print("x" * 100) for _ in range(10_000)])'
+  command = [sys.executable, '-c', code]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=subprocess_env) as process:
+    assert process.stdout.readline().startswith(b'xxx')
+    process.stdout.close()
+    assert process.stderr.read() == b''
+  assert process.returncode == 1

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +12,7 @@ import pytest
 
 import digits
 from digits import errors
-from digits.handwriting import cuts, fields, patterns, pieces, predict
+from digits.handwriting import cuts, fields, patterns, pieces, predict, prepare
 from measurements import strings
 
 
@@ -387,3 +388,53 @@ def test_options_that_make_no_sense_are_refused(option):
 
   with pytest.raises(errors.UsageError):
     read.parse(['--workdir=run', 'a.png', option])
+
+
+def test_boxes_are_in_the_pixels_of_the_file(tiny_config, tmp_path, monkeypatch, capsys, stub):
+  from digits.commands import read
+
+  digits.run(tiny_config('softmax', epochs=1), tmp_path / 'run')
+  capsys.readouterr()
+  monkeypatch.chdir(tmp_path)
+  page = np.full((400, 500), 255, np.uint8)
+  written = _write('88')
+  page[: written.shape[0], : written.shape[1]] = written
+  boxes = {}
+  for name, size in (('small', 1), ('large', 10)):
+    Image.fromarray(page).resize((500 * size, 400 * size)).save(f'{name}.png')
+    # A camera on its side: the file is wide, and what a person sees is high.
+    turned = Image.fromarray(np.rot90(page)).resize((400 * size, 500 * size))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(f'{name}-turned.png', exif=exif)
+    for file in (f'{name}.png', f'{name}-turned.png'):
+      read.run(read.parse(['--workdir=run', file, '--json']))
+      (image,) = json.loads(capsys.readouterr().out)['images']
+      boxes[file] = np.array([digit['box'] for digit in image['lines'][0]['digits']])
+  assert boxes['small.png'].shape == (2, 4)
+  np.testing.assert_array_equal(boxes['small-turned.png'], boxes['small.png'])
+  for file in ('large.png', 'large-turned.png'):
+    np.testing.assert_allclose(boxes[file], 10 * boxes['small.png'], atol=15)
+
+
+def test_the_drawing_does_not_overwrite_the_image_and_has_a_folder(tmp_path, monkeypatch):
+  from digits.commands import read
+
+  monkeypatch.chdir(tmp_path)
+  Image.fromarray(_write('88')).save('a.png')
+  for name, message in (
+    ('a.png', 'is the image itself: give another name'),
+    (f'{tmp_path}/a.png', 'is the image itself: give another name'),
+    ('none/b.png', 'is in a folder that does not exist: make it first'),
+  ):
+    with pytest.raises(errors.UsageError, match=message):
+      read.parse(['--workdir=run', 'a.png', f'--annotate={name}'])
+
+
+@pytest.mark.parametrize('shape', [(1, 5000), (5000, 1), (20, 1000), (1, 1)])
+def test_a_strip_of_noise_is_soon_read(shape, quick_run):
+  noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+  assert prepare._fit_size(noise).size <= 1280 * 1280
+  start = time.monotonic()
+  fields.read(noise, quick_run)
+  assert time.monotonic() - start < 30  # It took minutes once.

@@ -64,17 +64,19 @@ def find_best(
     None where no reading fits.
   """
   last = max(edge.stop for edge in edges)
+  starting: list[list[Edge]] = [[] for _ in range(last)]
+  for edge in edges:
+    starting[edge.start].append(edge)
   best: list[dict[_Key, _Reading]] = [{} for _ in range(last + 1)]
   best[0][0, False] = _Reading(0.0)
   for node in range(last):
     begun = _add_spaces(best[node], spaces[node], pattern) if node in spaces else best[node]
-    for edge in edges:
-      if edge.start == node:
-        for choice in edge.choices:
-          for (state, may_space), reading in begun.items():
-            after = _Reading(reading.score + choice.score, reading, (choice, edge.source))
-            for target in _advance(pattern, state, choice.text):
-              _keep(best[edge.stop], (target, may_space or bool(choice.text)), after)
+    for edge in starting[node]:
+      for choice in edge.choices:
+        for (state, may_space), reading in begun.items():
+          after = _Reading(reading.score + choice.score, reading, (choice, edge.source))
+          for target in _advance(pattern, state, choice.text):
+            _keep(best[edge.stop], (target, may_space or bool(choice.text)), after)
   ends = [reading for (state, _), reading in best[last].items() if pattern is None or pattern.accepts(state)]
   if not ends:
     return None

@@ -23,6 +23,7 @@ Images: TypeAlias = UInt8[np.ndarray, 'n height width'] | Sequence[UInt8[np.ndar
 _CHUNK_PIXELS = 2**19  # This many are prepared at a time, because they fit a cache.
 # A smaller page is enlarged until its shorter side has this many pixels: finding pieces needs strokes of some width.
 _LEAST_PAGE = 112
+_LEAST_SIDE = 5  # No digit is seen in fewer pixels than this along a side.
 _MOST_PAGE = 1280  # A larger page is reduced to this many pixels along its longer side.
 # Pieces of ink whose longer side is smaller than this part of the height of the highest one are specks.
 _SPECK = 0.15
@@ -48,6 +49,8 @@ def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
   Args:
     image: grey.
   """
+  if min(image.shape) < _LEAST_SIDE:
+    return Page(np.zeros(image.shape), np.eye(3), ())
   paper, to_image = _find_paper(image)
   ink, rims = ink_lib.find_ink(_fit_size(paper))
   edges = f'{" and ".join(rims)} edge{"s" * (len(rims) > 1)}'
@@ -121,6 +124,8 @@ def extract_inks(images: Images) -> Iterator[Singles]:
 
 
 def _extract_single(image: UInt8[np.ndarray, 'height width']) -> Singles:
+  if min(image.shape) < _LEAST_SIDE:
+    return Singles(np.zeros((1, *image.shape)), np.array([False]))
   image, _ = _find_paper(image)
   ink, flat = ink_lib.flat_ink(image[None])
   if flat[0]:

@@ -125,15 +125,16 @@ def _find_colons(line: list[pieces.Piece], starts: list[int], geometry: signs.Ge
 def _join_small(parts: list[Part], line: list[pieces.Piece], starts: list[int], geometry: signs.Geometry) -> list[Part]:
   """Digits that may be broken: parts with small pieces that are next to them and near."""
   near = pieces.NEAR * geometry.height
-  small = {(starts[k], starts[k + 1]): piece for k, piece in enumerate(line) if _is_small(piece, geometry.height)}
+  small = [(starts[k], starts[k + 1], piece) for k, piece in enumerate(line) if _is_small(piece, geometry.height)]
+  beginning, ending = ({one[end]: one for one in small} for end in (0, 1))
   joined: dict[tuple[int, int], Part] = {}
   grown = parts
   for _ in range(_MOST_JOINED - 1):
     wider: dict[tuple[int, int], Part] = {}
     for part in grown:
-      for (start, stop), piece in small.items():
+      for start, stop, piece in filter(None, (ending.get(part.start), beginning.get(part.stop))):
         gap = pieces.gap(part.piece, piece)
-        if (stop == part.start or start == part.stop) and gap <= near:
+        if gap <= near:
           both = pieces.join(part.piece, piece)
           cost = part.cost + _JOIN_COST * gap / near
           place = min(start, part.start), max(stop, part.stop)
