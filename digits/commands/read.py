@@ -5,6 +5,10 @@ Example: digits read --workdir=runs/cnn_reading form.jpg --annotate=out.png
 Besides digits it reads - / . , and :, a wide gap is a space, and ? stands for what is no digit. Ruled lines and specks
 are dropped. --expect=PATTERN says what form every line has: 9 stands for a digit, 9+ for one or more, and - / . , : and
 space for themselves, as in 99999, 99/99/9999 and 9+.99.
+
+A line is printed with the probability that all of it is right. --json gives for each image its file, notes and lines,
+and for each line text, digits_only, confidence, sure, and its digits and signs: each with its probability and its box,
+which is left, top, right, bottom in pixels of the file. An image that cannot be read is an error on standard error.
 """
 
 import argparse
