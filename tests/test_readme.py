@@ -310,6 +310,8 @@ def test_the_sentences_about_the_ablation_are_those_of_the_committed_results():
   points = {(pair['a'], pair['b']): f'{abs(100 * pair["difference"]):.2f}' for pair in ablation['pairs']}
   losses = ('everything', 'with_erasing'), ('everything', 'with_averaging'), ('softmax', 'softmax_augmented')
   assert {(pair['a'], pair['b']) for pair in ablation['pairs'] if pair['difference'] < 0} == {*losses}
+  significant = {(pair['a'], pair['b']) for pair in ablation['pairs'] if findings.is_significant(pair)}
+  assert significant == {('nothing', 'everything'), ('softmax', 'softmax_augmented')}
   names = 'affine', 'elastic', 'thickness', 'smoothing'
   alone = [points['nothing', f'only_{name}'] for name in names]
   left_out = [points[f'without_{name}', 'everything'] for name in names]
@@ -321,7 +323,7 @@ def test_the_sentences_about_the_ablation_are_those_of_the_committed_results():
     f'Without one of them, {left_out[0]}, {left_out[1]}, {left_out[2]} and {left_out[3]} are lost.',
     f'To erase a patch costs {erasing} points and to average the weights {averaging}.',
     f'The perceptron gains {points["mlp", "mlp_augmented"]} points;',
-    f'loses {softmax}.',
+    f'loses {softmax}. Only the first and the last of these differences are significant by both tests',
   ):
     assert sentence in text
 

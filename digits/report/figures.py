@@ -150,7 +150,7 @@ def differences(pairs: Sequence[Mapping[str, Any]]) -> Panel:
   axes.axvline(0, color=MUTED, linewidth=0.8)
   axes.hlines(rows, ends[:, 0], ends[:, 1], color=MODEL_COLORS[0])
   axes.plot(values, rows, 'o', color=MODEL_COLORS[0])
-  axes.set(xlabel='Points of test accuracy', ylabel='First → second model', ylim=(len(pairs) - 0.5, -0.5))
+  axes.set(xlabel='Points of test accuracy', ylabel='Models', ylim=(len(pairs) - 0.5, -0.5))
   axes.set_yticks(rows, [f'{pair["a"]} → {pair["b"]}' for pair in pairs], fontsize=6.5)
   axes.tick_params(axis='y', length=0)
   axes.grid(False, axis='y')
