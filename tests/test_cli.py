@@ -12,7 +12,7 @@ import pytest
 
 from digits import config as config_lib
 from digits import errors, models
-from digits.commands import cli, predict, train
+from digits.commands import cli, predict, read, train
 
 MLP = f'--config={conftest.ROOT}/configs/mlp.py'
 SHIPPED = sorted(path.stem for path in (conftest.ROOT / 'configs').glob('*.py'))
@@ -377,6 +377,16 @@ cli.run(main)
 
 def test_what_follows_two_dashes_is_no_option():
   assert predict.parse(['--workdir=w', '--', '--x.png', '--x.png']).images == ['--x.png', '--x.png']
+
+
+def test_names_of_images_and_previews_are_checked_before_anything_is_read(tmp_path):
+  for command in (predict, read):
+    with pytest.raises(errors.UsageError, match="'' is not the name of an image: give one, or - for standard input"):
+      command.parse(['--workdir=w', 'a.png', ''])
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.UsageError, match='is a file: name a folder, which is made if need be'):
+    predict.parse(['--workdir=w', 'a.png', f'--preview={tmp_path / "file"}'])
+  assert predict.parse(['--workdir=w', 'a.png', f'--preview={tmp_path / "new"}']).preview == tmp_path / 'new'
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='needs pipes of POSIX')

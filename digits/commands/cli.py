@@ -76,8 +76,18 @@ def make_parser(command: str, description: str | None, *, workdir: str, required
 def add_images(parser: argparse.ArgumentParser) -> None:
   """Adds the positional argument for image files."""
   parser.add_argument(
-    'images', nargs='+', metavar='IMAGE', help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input'
+    'images',
+    nargs='+',
+    type=_image_name,
+    metavar='IMAGE',
+    help='PNG, JPEG, WebP, BMP, TIFF or GIF; - is standard input',
   )
+
+
+def _image_name(name: str) -> str:
+  if not name:
+    raise errors.UsageError("'' is not the name of an image: give one, or - for standard input.")
+  return name
 
 
 def main(argv: Sequence[str] | None = None) -> None:

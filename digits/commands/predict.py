@@ -42,6 +42,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   args = parser.parse_args(argv)
   if not 0 <= args.min_confidence <= 1:
     raise errors.UsageError(f'--min-confidence={args.min_confidence:g} is not a probability: give one from 0 to 1.')
+  if args.preview and args.preview.exists() and not args.preview.is_dir():
+    raise errors.UsageError(f'--preview={args.preview} is a file: name a folder, which is made if need be.')
   return args
 
 
