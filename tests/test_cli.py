@@ -361,7 +361,6 @@ def test_a_signal_that_a_library_makes_an_error_of_is_still_a_stop(subprocess_en
 import os
 import signal
 from digits.commands import cli
-from digits.commands import predict as predict_command
 
 def main():
   try:
