@@ -74,6 +74,12 @@ def test_where_all_is_paper_no_sheet_is_sought(image):
   assert sheet.find_sheet(image) is None
 
 
+def test_that_only_the_sheet_is_read_is_said():
+  said = ('Only the sheet of paper was read, and nothing around it.',)
+  assert prepare.find_page(photograph(CORNERS)).notes == said
+  assert prepare.find_page(paper()).notes == ()
+
+
 def test_the_ink_of_a_page_is_where_the_picture_has_it():
   page = prepare.find_page(photograph(CORNERS))
   rows, columns = np.nonzero(page.ink > 0.5)
