@@ -1,6 +1,6 @@
 """The figures of a comparison: arrays in, matplotlib figures out.
 
-A figure of the report is made of panels, all of one width: they stand side by side where there is room, and under each
+A figure of a page is made of panels, all of one width: they stand side by side where there is room, and under each
 other on a phone. Text keeps its size. Every colour is one of the names below, so that a page can replace it when it is
 dark.
 """
@@ -89,6 +89,13 @@ class Panel(NamedTuple):
   name: str
   alt: str
   figure: mpl_figure.Figure
+
+
+class Figure(NamedTuple):
+  """A numbered figure of a page: panels that stand side by side where there is room, and one caption."""
+
+  panels: Sequence[Panel]
+  caption: str
 
 
 def style() -> contextlib.AbstractContextManager:

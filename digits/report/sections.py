@@ -1,7 +1,7 @@
 """The sections of the page about a comparison: numbers in, what the template shows out."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -15,6 +15,7 @@ from digits.export import drawing_page
 from digits.models import layers as layers_lib
 from digits.models import registry
 from digits.report import figures, findings
+from digits.report.figures import Figure
 from digits.report.summary import Comparison, disputed_images, ModelRuns
 from digits.train import augment
 from digits.train.step import normalize, Variables
@@ -27,13 +28,6 @@ _IMAGES_PER_PANEL = 6
 _TARGET_ACCURACIES = (0.99, 0.995, 0.999)
 _MAX_HIDDEN_UNITS = 100
 _NUM_AUGMENTED = 6
-
-
-class Figure(NamedTuple):
-  """A numbered figure of the page."""
-
-  panels: list[Any]
-  caption: str
 
 
 def make_sections(
