@@ -19,7 +19,7 @@ from digits.models import layers
 # From low to high: a room imports only those before it. digits/__init__ and digits/__main__ are above all of them.
 ROOMS = (
   *('errors', 'schema', 'registry', 'models', 'statistics', 'config', 'runtime', 'store', 'data', 'train'),
-  *('handwriting', 'export', 'report', 'experiments', 'commands'),
+  *('handwriting', 'explain', 'export', 'report', 'experiments', 'commands'),
 )
 # What the other rooms may ask of models.
 OPEN_MODELS = (
