@@ -228,3 +228,87 @@ def test_accuracy_by_size_is_the_mean_over_subsets():
     assert measured[size - 1] == pytest.approx(exact, abs=1e-12 if size in (1, 5) else 0.005)
   assert statistics.accuracy_by_size(logits[:1], labels, seed=0).tolist() == [np.mean(logits[0].argmax(-1) == labels)]
   assert len(statistics.accuracy_by_size(logits[:2], labels, seed=0)) == 2
+
+
+# Known and unknown.
+
+SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=15).map(lambda values: np.array(values) / 2)
+
+
+@given(SCORES, SCORES)
+@settings(max_examples=100, deadline=None)
+def test_auroc_counts_pairs(known, unknown):
+  pairs = (known[:, None] > unknown) + 0.5 * (known[:, None] == unknown)
+  area = statistics.auroc(known, unknown)
+  assert area == pytest.approx(pairs.mean(), abs=1e-12)
+  assert area == pytest.approx(stats.mannwhitneyu(known, unknown).statistic / pairs.size, abs=1e-12)
+
+
+@given(SCORES, SCORES)
+@settings(max_examples=50, deadline=None)
+def test_auroc_depends_on_the_order_of_the_scores_alone(known, unknown):
+  area = statistics.auroc(known, unknown)
+  assert statistics.auroc(np.exp(known) - 40, np.exp(unknown) - 40) == pytest.approx(area, abs=1e-12)
+  assert statistics.auroc(-known, -unknown) == pytest.approx(1 - area, abs=1e-12)
+  assert statistics.auroc(unknown, known) == pytest.approx(1 - area, abs=1e-12)
+  assert statistics.auroc(known, known) == pytest.approx(0.5, abs=1e-12)
+  assert 0 <= area <= 1
+
+
+def test_auroc_of_separate_scores_and_of_infinite_ones():
+  assert statistics.auroc(np.array([3, 2]), np.array([1, 0, 1])) == 1.0
+  assert statistics.auroc(np.array([np.inf, 1.0]), np.array([np.inf, -np.inf])) == pytest.approx(0.625)
+
+
+# Power laws.
+
+SIZES = np.array([100, 300, 1000, 3000, 10_000, 60_000])
+
+
+@given(st.floats(-0.5, 1.5), st.floats(0.01, 10), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_a_power_law_without_noise_is_found_exactly(exponent, coefficient, num_seeds):
+  fit = statistics.fit_power_law(SIZES, np.tile(coefficient * SIZES**-exponent, (num_seeds, 1)), num_resamples=100)
+  assert fit.exponent == pytest.approx(exponent, abs=1e-9)
+  assert fit.coefficient == pytest.approx(coefficient, rel=1e-8)
+  if num_seeds == 1:
+    assert fit.interval_95 is None
+  else:
+    assert fit.interval_95 == pytest.approx((exponent, exponent), abs=1e-9)
+
+
+def _noisy_errors(rng, num_seeds, exponent=0.6):
+  return 3 * SIZES**-exponent * np.exp(rng.normal(0, 0.1, (num_seeds, len(SIZES))))
+
+
+def test_a_power_law_is_the_line_through_the_logarithms_of_the_means():
+  errors = _noisy_errors(np.random.default_rng(0), 5)
+  fit = statistics.fit_power_law(SIZES, errors)
+  line = stats.linregress(np.log(SIZES), np.log(errors.mean(0)))
+  assert fit.exponent == pytest.approx(-line.slope)
+  assert fit.coefficient == pytest.approx(np.exp(line.intercept))
+  # All of the 5**5 resamples, each as likely as the others.
+  resamples = errors[list(itertools.product(range(5), repeat=5))].mean(1)
+  slopes = np.polyfit(np.log(SIZES), np.log(resamples).T, 1)[0]
+  width = np.ptp(fit.interval_95)
+  np.testing.assert_allclose(fit.interval_95, np.quantile(-slopes, [0.025, 0.975]), atol=0.03 * width)
+  assert fit == statistics.fit_power_law(SIZES, errors)
+
+
+@pytest.mark.parametrize(('num_seeds', 'covered'), [(5, 0.84), (30, 0.94)])
+def test_the_interval_of_few_seeds_is_too_narrow(num_seeds, covered):
+  rng, hits = np.random.default_rng(1), 0
+  for _ in range(400):
+    low, high = statistics.fit_power_law(SIZES, _noisy_errors(rng, num_seeds), num_resamples=500).interval_95
+    hits += low <= 0.6 <= high
+  assert hits / 400 == pytest.approx(covered, abs=0.05)
+
+
+def test_sizes_without_an_error_are_left_out():
+  errors = np.tile(2 * SIZES**-0.5, (3, 1))
+  errors[1, -1] = 0.0
+  errors[:, -2] *= 1.1
+  fit = statistics.fit_power_law(SIZES, errors)
+  assert fit == statistics.fit_power_law(SIZES[:-1], errors[:, :-1])
+  errors[0, 1:] = 0.0
+  assert statistics.fit_power_law(SIZES, errors) is None
