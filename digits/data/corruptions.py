@@ -96,42 +96,53 @@ def motion_blur(rng: np.random.Generator, images: Images, severity: float = 1.0)
 def shear(rng: np.random.Generator, images: Images, severity: float = 1.0) -> Images:
   """Slants lines that were upright by 0.4 radians times severity, to either side; heights grow by 1 / cos of that."""
   angle = 0.4 * severity
-  return _warp(rng, images, [[np.cos(angle), 0], [-np.sin(angle), 1]])
+  return _warp_either_way(rng, images, [[np.cos(angle), 0], [-np.sin(angle), 1]])
 
 
 def scale(rng: np.random.Generator, images: Images, severity: float = 1.0) -> Images:
   """Shrinks to 0.7 ** severity of the size."""
-  return _warp(rng, images, np.eye(2) / 0.7**severity)
+  return _warp_either_way(rng, images, np.eye(2) / 0.7**severity)
 
 
 def rotate(rng: np.random.Generator, images: Images, severity: float = 1.0) -> Images:
   """Rotates by 0.4 radians times severity, either way."""
   cos, sin = np.cos(0.4 * severity), np.sin(0.4 * severity)
-  return _warp(rng, images, [[cos, -sin], [sin, cos]])
+  return _warp_either_way(rng, images, [[cos, -sin], [sin, cos]])
 
 
 def translate(rng: np.random.Generator, images: Images, severity: float = 1.0) -> Images:
   """Moves by 3 pixels times severity along both axes, either way along each."""
-  return _warp(rng, images, np.eye(2), shift=3 * severity)
+  return _warp_either_way(rng, images, np.eye(2), shift=3 * severity)
 
 
-def _warp(rng: np.random.Generator, images: Images, matrix: ArrayLike, shift: float = 0.0) -> Images:
-  """Reads each pixel at `matrix` @ (row, column) + `shift`, from the centre, in a random one of four mirror images.
+def _warp_either_way(rng: np.random.Generator, images: Images, matrix: ArrayLike, shift: float = 0.0) -> Images:
+  """Warps each image in a random one of its four mirror images; `shift` is along both axes.
 
   An image that is mirrored, mapped and mirrored back is mapped the other way, so one map serves all images.
   """
-  upside_down, reversed_ = rng.random((2, len(images), 1, 1)) < 0.5
+  upside_down, reversed_ = rng.random((2, len(images), 1, 1, 1)) < 0.5
 
-  def mirror(ink: _Ink) -> _Ink:
-    ink = np.where(upside_down, ink[:, ::-1], ink)
-    return np.where(reversed_, ink[:, :, ::-1], ink)
+  def mirror(images: Images) -> Images:
+    images = np.where(upside_down, images[:, ::-1], images)
+    return np.where(reversed_, images[:, :, ::-1], images)
 
+  return mirror(warp(mirror(images), matrix, (shift, shift)))
+
+
+def warp(images: Images, matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> Images:
+  """Reads each pixel at `matrix` @ (row, column) + `shift`, bilinearly; outside of the image is paper.
+
+  Args:
+    images: the images.
+    matrix: [2, 2], about the centre of the image.
+    shift: rows and columns.
+  """
   whole = np.eye(3)  # Along the first axis, every image stays where it is.
   whole[1:, 1:] = np.asarray(matrix)
   centre = np.array([0, (_SIDE - 1) / 2, (_SIDE - 1) / 2])
-  offset = centre - whole @ centre + [0, shift, shift]
-  warped = ndimage.affine_transform(mirror(_to_ink(images)), whole, offset, order=1, mode='grid-constant')
-  return _to_images(mirror(warped))
+  offset = centre - whole @ centre
+  offset[1:] += shift
+  return _to_images(ndimage.affine_transform(_to_ink(images), whole, offset, order=1, mode='grid-constant'))
 
 
 # Light and dirt.
