@@ -10,10 +10,10 @@ import pytest
 import digits
 from digits import config as config_lib
 from digits import errors, experiments
-from digits.experiments import activations, sweep
+from digits.experiments import runner, sweep
 from digits.export import formats
 from digits.handwriting import predict
-from digits.report import page
+from digits.report import activation_claims, page
 from digits.train import population, runs
 from measurements import record
 
@@ -156,7 +156,9 @@ def test_activation_study(tiny_experiment, tmp_path):
   claims = {(finding['model'], finding['claim']) for finding in results['findings']}
   assert len(claims) == 4
   assert {path.suffix for path in (tmp_path / 'figures').iterdir()} == {'.png', '.svg'}
+  assert all(claim in (tmp_path / 'report.html').read_text() for _, claim in claims)
   assert 'supported' in experiments.format_results(results, tmp_path)
+  assert runner.headline(results).startswith('Of 4 claims, ')
 
 
 def _recipe(activation, gradient, zeros, early, accuracy):
@@ -176,15 +178,15 @@ def _recipe(activation, gradient, zeros, early, accuracy):
 def test_verdicts_follow_the_numbers():
   relu = _recipe('relu', (0.5, 0.6), (0.7, 0.8), (0.3, 0.4), (0.97, 0.98))
   sigmoid = _recipe('sigmoid', (0.1, 0.2), (0.0, 0.0), (0.2, 0.35), (0.98, 0.99))
-  verdicts = {one['claim']: one['verdict'] for one in activations.find({'a': relu, 'b': sigmoid})}
+  verdicts = {one['claim']: one['verdict'] for one in activation_claims.find({'a': relu, 'b': sigmoid})}
   assert verdicts == {
-    'With sigmoid the gradient of the first layer is smaller against that of the last than with relu.': 'supported',
-    'With sigmoid fewer hidden activations are zero than with relu.': 'supported',
-    'After one epoch relu has a lower validation loss than sigmoid.': 'undecided',
-    'At the end relu makes fewer test errors than sigmoid.': 'undecided',
+    'With sigmoid, the gradient of the first layer is smaller against that of the last than with ReLU.': 'supported',
+    'With sigmoid, fewer hidden activations are zero than with ReLU.': 'supported',
+    'After one epoch, ReLU has a lower validation loss than sigmoid.': 'undecided',
+    'At the end, ReLU makes fewer test errors than sigmoid.': 'undecided',
   }
   better = _recipe('sigmoid', (0.7, 0.9), (0.0, 0.0), (0.1, 0.2), (0.99, 0.99))
-  verdicts = [one['verdict'] for one in activations.find({'a': relu, 'b': better})]
+  verdicts = [one['verdict'] for one in activation_claims.find({'a': relu, 'b': better})]
   assert sorted(verdicts) == ['contradicted', 'contradicted', 'contradicted', 'supported']
 
 

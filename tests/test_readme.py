@@ -197,12 +197,12 @@ def test_the_sentences_about_handwriting_are_those_of_the_committed_measurements
 def test_the_sentences_about_activations_are_those_of_the_committed_study():
   study = json.loads((conftest.ROOT / 'results' / 'activations.json').read_text())
   findings = {(finding['model'], finding['claim']): finding for finding in study['findings']}
-  errors = findings['cnn', 'At the end relu makes fewer test errors than sigmoid.']
-  mlp_errors = findings['mlp', 'At the end relu makes fewer test errors than sigmoid.']
+  errors = findings['cnn', 'At the end, ReLU makes fewer test errors than sigmoid.']
+  mlp_errors = findings['mlp', 'At the end, ReLU makes fewer test errors than sigmoid.']
   flow = findings[
-    'cnn', 'With sigmoid the gradient of the first layer is smaller against that of the last than with relu.'
+    'cnn', 'With sigmoid, the gradient of the first layer is smaller against that of the last than with ReLU.'
   ]
-  zeros = findings['cnn', 'With sigmoid fewer hidden activations are zero than with relu.']
+  zeros = findings['cnn', 'With sigmoid, fewer hidden activations are zero than with ReLU.']
   assert study['num_seeds'] == 3
   assert [finding['verdict'] for finding in (errors, flow, zeros)] == ['supported'] * 3
   assert mlp_errors['verdict'] == 'undecided'
@@ -229,7 +229,7 @@ def test_the_header_of_an_experiment_is_that_of_its_committed_run(experiment):
     assert f'weight decay {best["values"]["weight_decay"]}' in header
     assert f'validation loss {best["valid"]["loss"]:.4f}' in header
   else:
-    numbers = [finding['numbers'] for finding in results['findings'] if finding['claim'].startswith('At the end relu')]
+    numbers = [finding['numbers'] for finding in results['findings'] if finding['claim'].startswith('At the end, ReLU')]
     for errors in numbers:
       assert f'sigmoid {errors["sigmoid"]:.2%}'.replace('%', ' %') in header
       assert f'ReLU {errors["relu"]:.2%}'.replace('%', ' %') in header

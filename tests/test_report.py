@@ -1,4 +1,3 @@
-import html.parser
 import json
 import re
 import shutil
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from support import chromium, own_models
 from support.comparisons import make_comparison, make_history, make_runs, make_split
+from support.outline import Outline
 
 from digits import errors, statistics
 from digits.models.activations import ACTIVATIONS
@@ -43,46 +43,16 @@ def page(written):
   return written[0]
 
 
-class _Outline(html.parser.HTMLParser):
-  """Collects what a page consists of, and refuses tags that do not match."""
-
-  VOID = ('meta', 'link')
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.tags, self.ids, self.links, self.headings = [], [], [], [], []
-    self.feed(text)
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    attrs = dict(attrs)
-    self.tags.append((tag, attrs))
-    if 'id' in attrs:
-      self.ids.append(attrs['id'])
-    self.links += [value for key, value in attrs.items() if key in ('href', 'src', 'xlink:href')]
-    if re.fullmatch('h[1-6]', tag):
-      self.headings.append(int(tag[1]))
-    if tag not in self.VOID:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.handle_starttag(tag, attrs)
-    self.open.pop()
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-
 def test_the_page_is_one_small_file_that_needs_nothing_else(page):
   text = page.read_text()
   assert len(text.encode()) < 5_000_000
-  outline = _Outline(text)
+  outline = Outline(text)
   assert all(link.startswith(('#', 'data:')) for link in outline.links)
   assert not re.search(r'url\((?!#)|@import|<script', text)
 
 
 def test_the_page_is_accessible(page):
-  outline = _Outline(page.read_text())
+  outline = Outline(page.read_text())
   assert len(outline.ids) == len(set(outline.ids))
   assert {link[1:] for link in outline.links if link.startswith('#')} <= set(outline.ids)
   assert outline.headings[0] == 1
@@ -99,7 +69,7 @@ def test_the_page_is_accessible(page):
 
 
 def test_the_page_to_draw_on_is_in_it(comparison, page):
-  (frame,) = [attrs for tag, attrs in _Outline(page.read_text()).tags if tag == 'iframe']
+  (frame,) = [attrs for tag, attrs in Outline(page.read_text()).tags if tag == 'iframe']
   temperature = comparison_lib.summarize(comparison)['models']['mlp']['calibration']['temperature']['per_seed'][0]
   written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
   assert [model['name'] for model in written] == ['softmax', 'mlp', 'cnn']
@@ -107,7 +77,7 @@ def test_the_page_to_draw_on_is_in_it(comparison, page):
 
 
 def test_every_panel_of_the_page_is_written_as_png_and_svg(page):
-  names = {attrs['id'] for tag, attrs in _Outline(page.read_text()).tags if tag == 'svg'}
+  names = {attrs['id'] for tag, attrs in Outline(page.read_text()).tags if tag == 'svg'}
   for suffix in ('png', 'svg'):
     assert {path.stem for path in (page.parent / 'figures').glob(f'*.{suffix}')} == names
   assert {'loss-cnn', 'confusion-mlp', 'weights-softmax', 'weights-mlp', 'filters-cnn', 'maps-conv2-cnn'} <= names
@@ -146,7 +116,7 @@ def own_page(tmp_path_factory):
 
 def test_a_model_that_says_nothing_of_its_layers_is_left_out_of_two_parts_and_said_to_be(own_page):
   text = own_page.read_text()
-  outline = _Outline(text)
+  outline = Outline(text)
   assert text.count('<li>silent does not describe its layers, so it is left out here.</li>') == 2
   (frame,) = [attrs for tag, attrs in outline.tags if tag == 'iframe']
   written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
@@ -172,7 +142,7 @@ def test_models_of_which_none_describes_its_layers(tmp_path):
   test, valid = make_split(50), make_split(60, seed=1)
   runs = make_runs('silent', 3.0, test, valid, model='own_resnet', architecture={'features': 2})
   text = page_lib.write_report(comparison_lib.Comparison({'silent': runs}, test, valid), tmp_path).read_text()
-  assert 'iframe' not in {tag for tag, _ in _Outline(text).tags}
+  assert 'iframe' not in {tag for tag, _ in Outline(text).tags}
 
 
 def test_the_sentences_are_those_of_the_numbers(comparison, page, tmp_path):
@@ -191,7 +161,7 @@ def test_one_model_one_seed_no_validation(tmp_path, strength):
   """All that can be absent is: pairs, deviations, bands, temperatures, disputed labels, errors, a page for digits."""
   comparison = make_comparison({'softmax': strength}, num_test=50, num_valid=0, num_seeds=1, dataset='fashion_mnist')
   text = page_lib.write_report(comparison, tmp_path / 'new' / 'directory').read_text()
-  _Outline(text)
+  Outline(text)
   text = re.sub(r'base64,[^"]*', '', text)  # Where any letters may follow each other.
   for absent in ('nan', '±', 'Disputed labels', 'Are the differences real', 'emperature of', '<iframe'):
     assert absent not in text

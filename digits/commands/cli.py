@@ -22,6 +22,7 @@ COMMANDS = {
   'evaluate': 'measure a trained model on a split of its dataset',
   'predict': 'say which digit each image shows',
   'read': 'read fields of several digits, such as ZIP codes',
+  'report': 'list the results in a folder on one page, and write the page of an experiment again',
   'export': 'write a trained model as safetensors, StableHLO, ONNX or a page to draw on',
 }
 

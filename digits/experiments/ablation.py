@@ -20,6 +20,11 @@ def work(config: AblationConfig, workdir: pathlib.Path, dataset: arrays.Dataset,
   """
   del watch
   compare.train_all(config, workdir, dataset)
+  return write_page(config, workdir, dataset)
+
+
+def write_page(config: AblationConfig, workdir: pathlib.Path, dataset: arrays.Dataset) -> dict[str, Any]:
+  """See `runner.Experiment`."""
   comparison = compare.load_comparison(config, workdir, dataset)._replace(pairs=config.effects)
   from digits.report import page  # Matplotlib takes a second to import.
 
@@ -31,3 +36,14 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   """Test accuracy and loss of each recipe, then the effects in points of accuracy."""
   effects = [findings.pair_difference(pair) for pair in results['pairs']]
   return '\n'.join([compare.format_results(results, workdir), *effects])
+
+
+def headline(results: dict[str, Any]) -> str:
+  """See `runner.Experiment`."""
+  pairs = results['pairs']
+  largest = max(pairs, key=lambda pair: abs(pair['difference']))
+  number = sum(map(findings.is_significant, pairs))
+  return (
+    f'{number} of {findings.count(len(pairs), "effect")} {"is" if number == 1 else "are"} significant. The largest: '
+    f'{findings.pair_difference(largest)}'
+  )

@@ -38,6 +38,11 @@ def work(config: CompareConfig, workdir: pathlib.Path, dataset: arrays.Dataset, 
   """
   del watch
   train_all(config, workdir, dataset)
+  return write_page(config, workdir, dataset)
+
+
+def write_page(config: CompareConfig, workdir: pathlib.Path, dataset: arrays.Dataset) -> dict[str, Any]:
+  """See `runner.Experiment`."""
   comparison = load_comparison(config, workdir, dataset)
   from digits.report import page  # Matplotlib takes a second to import.
 
@@ -141,13 +146,21 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   """Test accuracy and loss of each model, mean and deviation over the seeds."""
   lines = [f'{"":12}{"test accuracy":>22}{"test loss":>22}{"published":>20}']
 
-  def spread(values, scale, digits):
-    text = f'{scale * values["mean"]:.{digits}f}'
-    return text if values['std'] is None else f'{text} ± {scale * values["std"]:.{digits}f}'
-
   for name, model in results['models'].items():
     published = model['published']
     beside = f'{published["accuracy"]:.2%}, {published["loss"]:.4f}' if published else ''
-    accuracy = spread(model['test']['accuracy'], 100, 2) + ' %'
-    lines.append(f'{name:12}{accuracy:>22}{spread(model["test"]["loss"], 1, 4):>22}{beside:>20}')
+    accuracy = _spread(model['test']['accuracy'], 100, 2) + ' %'
+    lines.append(f'{name:12}{accuracy:>22}{_spread(model["test"]["loss"], 1, 4):>22}{beside:>20}')
   return '\n'.join([*lines, f'The report is {workdir / "report.html"}.'])
+
+
+def headline(results: dict[str, Any]) -> str:
+  """See `runner.Experiment`."""
+  accuracies = [f'{name} {_spread(model["test"]["accuracy"], 100, 2)} %' for name, model in results['models'].items()]
+  return f'Test accuracy: {", ".join(accuracies)}.'
+
+
+def _spread(values: dict[str, Any], scale: float, digits: int) -> str:
+  """Mean and deviation of a `statistics.spread`; only the mean for one seed."""
+  text = f'{scale * values["mean"]:.{digits}f}'
+  return text if values['std'] is None else f'{text} ± {scale * values["std"]:.{digits}f}'

@@ -30,9 +30,15 @@ def work(config: EnsembleConfig, workdir: pathlib.Path, dataset: arrays.Dataset,
     and `test` and `valid`, the scores of the ensemble that answers for this workdir, which is that of all members.
   """
   del watch
-  members, where = _members(config, workdir)
+  members, _ = _members(config, workdir)
   if members is config:
     compare.train_all(config, workdir, dataset)
+  return write_page(config, workdir, dataset)
+
+
+def write_page(config: EnsembleConfig, workdir: pathlib.Path, dataset: arrays.Dataset) -> dict[str, Any]:
+  """See `runner.Experiment`."""
+  members, where = _members(config, workdir)
   comparison = compare.load_comparison(members, where, dataset)
   measured = ensembles.measure(comparison)
   answering = list(measured.values())[-1]
@@ -78,3 +84,12 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
       f'{f"{100 * low:.2f} to {100 * high:.2f} %":>20}{ensemble["loss"]:>10.4f}'
     )
   return '\n'.join([*lines, f'The report is {workdir / "report.html"}.'])
+
+
+def headline(results: dict[str, Any]) -> str:
+  """See `runner.Experiment`."""
+  answering = list(results['ensembles'].values())[-1]
+  return (
+    f'Test accuracy of all {answering["members"]} networks together: {100 * answering["accuracy"]:.2f} %; of one, on '
+    f'average: {100 * answering["single"]["mean"]:.2f} %.'
+  )

@@ -12,14 +12,16 @@ from digits.data import arrays
 from digits.runtime import devices, files
 from digits.runtime.progress import Stopwatch
 from digits.store import workdir as workdir_lib
-from digits.store.results import write_results
+from digits.store.results import read_results, write_results
 
 
 @runtime_checkable
 class Experiment(Protocol):
   """A module of this package that is an experiment, called as `config.experiment` calls it.
 
-  It may also have `restore(config, workdir, results)`, which repairs other files of a finished experiment.
+  It may also have `restore(config, workdir, results)`, which repairs other files of a finished experiment; and
+  `write_page(config, workdir, dataset)`, which writes report.html about finished runs, and returns the content of
+  results.json.
   """
 
   def check(self, config: Any, dataset: arrays.Dataset) -> None:
@@ -30,6 +32,9 @@ class Experiment(Protocol):
 
   def format_results(self, results: dict[str, Any], workdir: pathlib.Path) -> str:
     """The results as the text that people see."""
+
+  def headline(self, results: dict[str, Any]) -> str:
+    """What came out, in a sentence or two."""
 
 
 def run(config: Config | ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -69,6 +74,29 @@ def run(config: Config | ml_collections.ConfigDict, workdir: str | pathlib.Path)
 def format_results(results: dict[str, Any], workdir: str | pathlib.Path) -> str:
   """The results of any experiment as the text that people see."""
   return _load(results['experiment']).format_results(results, pathlib.Path(workdir))
+
+
+def headline(results: dict[str, Any]) -> str:
+  """What came out of any experiment, in a sentence or two."""
+  return _load(results['experiment']).headline(results)
+
+
+def write_page(workdir: pathlib.Path) -> bool:
+  """Writes the page of a finished experiment again; returns whether it is of a kind that has one.
+
+  Raises:
+    DigitsError: its runs or its data cannot be read, or the page cannot be written.
+  """
+  saved = workdir_lib.read_config(workdir)
+  if saved is None or read_results(workdir) is None:
+    return False
+  config = from_dict(saved)
+  experiment: Any = _load(config.experiment)
+  if not hasattr(experiment, 'write_page'):
+    return False
+  workdir_lib.refuse_links(workdir)
+  experiment.write_page(config, workdir, data.load_dataset(config.dataset, config.data_dir, config.num_validation))
+  return True
 
 
 def _load(name: str) -> Experiment:

@@ -64,9 +64,9 @@ def work(config: SweepConfig, workdir: pathlib.Path, dataset: arrays.Dataset, wa
   del watch
   trials = make_trials(config)
   results = summarize(config, trials, _train_trials(config, workdir, dataset, trials))
-  from digits.report import study_figures  # Matplotlib takes a second to import.
+  from digits.report import sweep_figures  # Matplotlib takes a second to import.
 
-  study_figures.save_sweep(results, workdir / 'figures')
+  sweep_figures.save_sweep(results, workdir / 'figures')
   _write_best(config, results['trials'][0]['values'], workdir)
   return results
 
@@ -226,3 +226,14 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   if module is not None and module.__file__ and not module.__name__.startswith('digits.'):
     command.append(f'--import={module.__file__}')
   return '\n'.join([*lines, f'The best recipe runs with: {shlex.join(command)}'])
+
+
+def headline(results: dict[str, Any]) -> str:
+  """See `runner.Experiment`."""
+  best = results['trials'][0]
+  values = ', '.join(f'{name.replace("_", " ")} {value:g}' for name, value in best['values'].items())
+  scores = best['valid']
+  return (
+    f'The best of {len(results["trials"])} trials is {values}: validation loss {scores["loss"]:.4f}, accuracy '
+    f'{100 * scores["accuracy"]:.2f} %.'
+  )

@@ -14,7 +14,7 @@ from digits.train import compiled, loop
 from digits.train.loop import train as work
 from digits.train.recipe import check_recipe
 
-__all__ = ['check', 'format_results', 'restore', 'work']
+__all__ = ['check', 'format_results', 'headline', 'restore', 'work']
 
 _logger = logging.getLogger(__name__)
 
@@ -45,3 +45,9 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
   """See `runner.Experiment`."""
   del workdir
   return format_table(results)
+
+
+def headline(results: dict[str, Any]) -> str:
+  """See `runner.Experiment`."""
+  test = results['test']
+  return f'Test accuracy: {100 * test["accuracy"]:.2f} %, loss {test["loss"]:.4f}.'

@@ -15,6 +15,9 @@ from digits.report.figures import Curve
 Spread = Mapping[str, Any]
 Scores = Mapping[str, Any]
 
+# What can become of a claim that is tested.
+VERDICTS = ('supported', 'contradicted', 'undecided')
+
 _SIGNIFICANCE = 0.05
 
 
@@ -67,8 +70,20 @@ def number_word(number: int) -> str:
   return words[number] if number < len(words) else str(number)
 
 
-def _join(words: Sequence[str]) -> str:
+def join(words: Sequence[str]) -> str:
+  """`a`, `a and b`, `a, b and c`."""
   return words[0] if len(words) == 1 else ', '.join(words[:-1]) + ' and ' + words[-1]
+
+
+def verdicts(given: Sequence[str]) -> str:
+  """Counts the verdicts on claims: `Of 3 claims, 2 are supported and 1 is undecided.`; empty without any."""
+  counts = [(given.count(verdict), verdict) for verdict in VERDICTS if verdict in given]
+  if not counts:
+    return ''
+  if len(given) == 1:
+    return f'The one claim is {given[0]}.'
+  parts = [f'{number} {"is" if number == 1 else "are"} {verdict}' for number, verdict in counts]
+  return f'Of {len(given)} claims, {join(parts)}.'
 
 
 def is_significant(pair: Scores) -> bool:
@@ -87,7 +102,7 @@ def best_model(models: Mapping[str, Scores], pairs: Sequence[Scores]) -> str:
     return f'{best} answers {percent(accuracy["mean"])} of the test images correctly ({over}).'
   equal = [name for name in ranked if models[name]['test']['accuracy']['mean'] == accuracy['mean']]
   if len(equal) > 1:
-    return f'Of {len(ranked)} models, {_join(equal)} share the highest test accuracy, {percent(accuracy["mean"])}.'
+    return f'Of {len(ranked)} models, {join(equal)} share the highest test accuracy, {percent(accuracy["mean"])}.'
   sentence = f'Of {len(ranked)} models, {best} has the highest test accuracy, {percent(accuracy["mean"])} ({over})'
   compared = [pair for pair in pairs if best in (pair['a'], pair['b'])]
   if len(compared) < len(ranked) - 1:
@@ -95,7 +110,7 @@ def best_model(models: Mapping[str, Scores], pairs: Sequence[Scores]) -> str:
   tied = [pair['a'] if pair['b'] == best else pair['b'] for pair in compared if not is_significant(pair)]
   if not tied:
     return f'{sentence}; its lead over {"the other" if len(ranked) == 2 else "each other model"} is significant.'
-  return f'{sentence}; these data do not establish a difference from {_join(tied)}.'
+  return f'{sentence}; these data do not establish a difference from {join(tied)}.'
 
 
 def against_published(name: str, test: Mapping[str, Spread], published: Mapping[str, float] | None) -> str:
