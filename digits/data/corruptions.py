@@ -129,13 +129,13 @@ def _warp_either_way(rng: np.random.Generator, images: Images, matrix: ArrayLike
   return mirror(warp(mirror(images), matrix, (shift, shift)))
 
 
-def warp(images: Images, matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> Images:
+def warp(images: Images, matrix: ArrayLike, shift: tuple[float, float] = (0.0, 0.0)) -> Images:
   """Reads each pixel at `matrix` @ (row, column) + `shift`, bilinearly; outside of the image is paper.
 
   Args:
     images: the images.
     matrix: [2, 2], about the centre of the image.
-    shift: rows and columns.
+    shift: rows and columns, in pixels.
   """
   whole = np.eye(3)  # Along the first axis, every image stays where it is.
   whole[1:, 1:] = np.asarray(matrix)

@@ -214,7 +214,7 @@ def _look(model, variables, labels, search):
 
 def _start(images, current):
   """A search that has not looked at anything."""
-  return _Search(current, images, np.zeros(len(images), bool), np.full(len(images), -np.inf, np.float32))
+  return _Search(current, images, jnp.zeros(len(images), bool), jnp.full(len(images), -jnp.inf))
 
 
 def _measure(model, variables, images, labels):

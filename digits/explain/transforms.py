@@ -1,8 +1,8 @@
 """Digits that are moved, turned and resized by ever more, to see how far from MNIST's own a network still reads them.
 
-All maps are about the centre of the image and interpolate bilinearly; what enters from outside is paper, and what leaves
-the frame is gone. Images are uint8 with ink 255 on 0, and results are rounded. At 0 pixels, 0 degrees and a factor of 1
-nothing changes. Directions are drawn, so that a curve over the amounts is of no one side.
+All maps are about the centre of the image and interpolate bilinearly; what enters from outside is paper, and what
+leaves the frame is gone. Images are uint8 with ink 255 on 0, and results are rounded. At 0 pixels, 0 degrees and a
+factor of 1 nothing changes. Directions are drawn, so that no curve over the amounts is that of one side.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def shift(images: Images, pixels: float, rng: np.random.Generator) -> Images:
     pixels: how far.
     rng: random numbers, one for each image.
   """
-  directions = [(pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)]
+  directions = [(pixels, 0.0), (-pixels, 0.0), (0.0, pixels), (0.0, -pixels)]
   return _warp_each(images, [(_STAY, direction) for direction in directions], rng)
 
 
@@ -40,7 +40,7 @@ def rotate(images: Images, degrees: float, rng: np.random.Generator) -> Images:
     rng: random numbers, one for each image.
   """
   cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-  return _warp_each(images, [(np.array([[cos, turn], [-turn, cos]]), (0, 0)) for turn in (sin, -sin)], rng)
+  return _warp_each(images, [(np.array([[cos, turn], [-turn, cos]]), (0.0, 0.0)) for turn in (sin, -sin)], rng)
 
 
 def rescale(images: Images, factor: float) -> Images:

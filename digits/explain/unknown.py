@@ -1,16 +1,15 @@
-"""Pictures that show no digit, and how sure a network seems to be of what it sees: whether it knows what it does not know.
+"""Pictures that show no digit, and scores by which a network may tell them from those that do.
 
-The pictures are four kinds, from those that are most like handwriting to those that are least:
+The pictures are of four kinds:
 
 - `letters`, printed, bent and slanted, prepared as MNIST's digits are; without those that look like a digit, upright or
   in some hand: B b D e f G g I i J j l O o Q q r S s t Y y Z z;
 - `signs` such as # % & ? + =, likewise; without the slash, the bar, the dollar and the comma;
-- `patches`, parts of a split's digits that are enlarged to the size of a digit; only such cuts that leave no other digit;
-- `noise`, pixels that are drawn one by one from the histogram of all pixels of a split, so that there is as much ink as
-  in a digit, and no form.
+- `noise`, each pixel drawn on its own from the histogram of all pixels of a split: the ink of digits without a form;
+- `patches`, parts of a split's digits, enlarged as digits are; only such cuts as leave no other digit.
 
-What letters, signs and cuts are allowed is said in `digits.data.outliers`. Networks trained on the dataset `reading` have
-seen pictures of the first three kinds, drawn with other random numbers.
+`digits.data.outliers` draws all but the noise and says what is allowed. Networks trained on the dataset `reading` have
+seen such pictures, drawn with other random numbers.
 """
 
 from typing import NamedTuple
