@@ -38,8 +38,9 @@ class TrainConfig:
     experiment: `train`.
     model: name of a registered model.
     architecture: the fields of that model, such as widths and activations.
-    dataset: a TFDS dataset of 28x28x1 images in ten classes; or `reading`, which is `mnist` with drawn digits and
-      pictures of no digit among the training images.
+    dataset: a TFDS dataset of 28x28x1 images in ten classes; `reading`, which is `mnist` with drawn digits and
+      pictures of no digit among the training images; or a view of one of these: `permuted:NAME`, whose pixels are in
+      another order, or `subset/COUNT/DRAW:NAME`, which has COUNT of its training images.
     data_dir: where prepared data lives; empty for `TFDS_DATA_DIR` or TFDS's default.
     num_validation: how many of the last training images are kept for validation.
     seed: seed of the initial parameters, of every shuffle and of every step's randomness.

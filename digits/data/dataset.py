@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from digits import errors
-from digits.data import arrays
+from digits.data import arrays, views
 from digits.runtime import files
 
 # Bytes. From such an address JAX's CPU backend takes an array over as it is; from any other it copies.
@@ -31,7 +31,8 @@ def load_dataset(
 
   Args:
     name: `mnist`, whose archives come with this package; `reading`, which adds to its training images drawn digits and
-      pictures of no digit, labelled `NO_DIGIT`; or another TFDS dataset of that form.
+      pictures of no digit, labelled `NO_DIGIT`; another TFDS dataset of that form; or a view of one of these, such as
+      `permuted:mnist` or `subset/1000/0:mnist`, see `digits.data.views`.
     data_dir: the directory for prepared data; None or '' for `default_data_dir()`.
     num_validation: how many of the last training images become the validation split.
 
@@ -42,6 +43,10 @@ def load_dataset(
     UsageError: the dataset is unknown, not of that form, or not larger than `num_validation`.
     DigitsError: it cannot be prepared, read or written.
   """
+  view, separator, viewed = name.partition(':')
+  if separator:
+    dataset = views.apply(view, load_dataset(viewed, data_dir, num_validation))
+    return arrays.Dataset(*(arrays.Split(*map(_align, split)) for split in dataset))
   if not re.fullmatch(r'[a-z0-9_]+(/[a-z0-9_]+)?', name):
     raise errors.UsageError(f'config.dataset={name!r} is not the name of a TFDS dataset, such as mnist.')
   try:

@@ -124,7 +124,7 @@ def check_recipe(config: TrainConfig, dataset: arrays.Dataset) -> None:
   Raises:
     UsageError: the config does not fit the data, or a model, optimizer or augmentation that it names fails.
   """
-  if config.loader == 'grain' and config.dataset == arrays.READING:
+  if config.loader == 'grain' and (config.dataset == arrays.READING or ':' in config.dataset):
     raise errors.UsageError(
       f"config.loader='grain' reads the records of TFDS, and {config.dataset} has none: set config.loader='memory'."
     )

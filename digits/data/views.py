@@ -1,0 +1,78 @@
+"""Datasets that are another one seen differently: with its pixels permuted, or with fewer of its training images."""
+
+import re
+
+from jaxtyping import Int
+import numpy as np
+
+from digits import errors
+from digits.data import arrays
+
+PERMUTED = 'permuted'
+
+
+def subset_name(dataset: str, count: int, draw: int) -> str:
+  """The name of the dataset that has `count` training images of another; each `draw` has other ones."""
+  return f'subset/{count}/{draw}:{dataset}'
+
+
+def permuted_name(dataset: str) -> str:
+  """The name of the dataset whose images are those of another with their pixels in another order."""
+  return f'{PERMUTED}:{dataset}'
+
+
+def apply(view: str, dataset: arrays.Dataset) -> arrays.Dataset:
+  """Applies a view.
+
+  Args:
+    view: `permuted`, or `subset/COUNT/DRAW`, what stands before the colon in the name of a dataset.
+    dataset: the data.
+
+  Raises:
+    UsageError: there is no such view, or the data has fewer training images than it takes.
+  """
+  if view == PERMUTED:
+    return permute_pixels(dataset)
+  subset = re.fullmatch(r'subset/([1-9]\d{0,8})/(\d{1,9})', view)
+  if not subset:
+    raise errors.UsageError(
+      f'{view!r} in config.dataset is no view of a dataset: write permuted:NAME, or subset/COUNT/DRAW:NAME.'
+    )
+  count, draw = map(int, subset.groups())
+  if count > len(dataset.train.label):
+    raise errors.UsageError(
+      f'config.dataset asks for a subset of {count} training images, and there are {len(dataset.train.label)}.'
+    )
+  rows = draw_subset(dataset.train.label, count, draw)
+  return dataset._replace(train=arrays.Split(dataset.train.image[rows], dataset.train.label[rows]))
+
+
+def permute_pixels(dataset: arrays.Dataset) -> arrays.Dataset:
+  """Puts the pixels of all images of all splits into one other order, drawn once and for all."""
+  order = np.random.default_rng(0).permutation(dataset.train.image[0].size)
+
+  def permute(split):
+    image = split.image
+    return arrays.Split(image.reshape(len(image), -1)[:, order].reshape(image.shape), split.label)
+
+  return arrays.Dataset(*map(permute, dataset))
+
+
+def draw_subset(label: Int[np.ndarray, ' n'], count: int, draw: int) -> Int[np.ndarray, ' count']:
+  """The examples of a subset in which the classes are as equal as they can be, in their original order.
+
+  The subsets of one draw are nested: a smaller one is part of a larger one.
+
+  Args:
+    label: the classes of all examples.
+    count: number of examples of the subset.
+    draw: seed of the draw.
+  """
+  rng = np.random.default_rng(draw)
+  shuffled = rng.permutation(len(label))
+  # The place of each example among those of its class; the first of every class come first.
+  rank = np.empty(len(label), int)
+  for value in np.unique(label):
+    mine = shuffled[label[shuffled] == value]
+    rank[mine] = np.arange(len(mine))
+  return np.sort(shuffled[np.argsort(rank[shuffled], kind='stable')[:count]])
