@@ -72,7 +72,7 @@ def _describe(workdir: pathlib.Path, directory: pathlib.Path) -> Entry:
     subject=_say_subject(saved) if kind in config_lib.CONFIGS else '',
     state='damaged' if problem else 'unfinished' if results is None else 'finished',
     headline=problem or headline,
-    num_seeds=saved.get('num_seeds', 1 if kind == 'train' else None),
+    num_seeds=1 if kind == 'train' else (results or saved).get('num_seeds'),
     seconds=seconds,
     report=urllib.parse.quote(page.relative_to(directory).as_posix()) if page.is_file() else None,
   )

@@ -196,7 +196,7 @@ def _mean(measure: activation_claims.Measure, values: Sequence[float]) -> str:
 def _softmax_section() -> Section:
   logits = jnp.array(_LOGITS)
   probs = {temperature: np.asarray(jax.nn.softmax(logits / temperature)) for temperature in _TEMPERATURES}
-  largest = [f'{findings.percent(float(p.max()), 0)} at T = {t:g}' for t, p in probs.items()]
+  largest = [f'{findings.percent(float(p.max()), 0)} at T\u00a0=\u00a0{t:g}' for t, p in probs.items()]
   text = [
     'pᵢ = exp(zᵢ / T) / Σⱼ exp(zⱼ / T); ∂pᵢ/∂zᵢ = pᵢ (1 − pᵢ) / T. The temperature T is 1 where nothing else is said.',
     'It makes probabilities out of the logits z, one per class: each lies between 0 and 1, and together they are 1. '
