@@ -2,7 +2,7 @@
 
 All maps are about the centre of the image and interpolate bilinearly; what enters from outside is paper, and what
 leaves the frame is gone. Images are uint8 with ink 255 on 0, and results are rounded. At 0 pixels, 0 degrees and a
-factor of 1 nothing changes. Directions are drawn, so that no curve over the amounts is that of one side.
+factor of 1 nothing changes. Directions are drawn at random, so that a curve over the amounts averages over them.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ def rotate(images: Images, degrees: float, rng: np.random.Generator) -> Images:
 def rescale(images: Images, factor: float) -> Images:
   """Shrinks or enlarges images.
 
-  They are not smoothed before they shrink, as those of MNIST-C are not: strokes get thin and broken. Of digits that are
-  more than 1.4 times as large, which are 20 pixels long in MNIST, the ends leave the frame.
+  They are not smoothed before they shrink, as those of MNIST-C are not, so strokes get thin and broken. MNIST's digits
+  are 20 pixels long: beyond a factor of 1.4 their ends leave the frame.
 
   Args:
     images: the images.
