@@ -190,15 +190,18 @@ def test_damaged_results_are_said_and_do_not_stop_the_list(runs, capsys):
   (runs / 'old').mkdir()
   sealed_json.write(runs / 'old' / 'config.json', {'experiment': 'train', 'model': 'cnn'})
   sealed_json.write(runs / 'old' / 'results.json', {'experiment': 'train', 'accuracy': 0.9})
+  (runs / 'older').mkdir()
+  sealed_json.write(runs / 'older' / 'config.json', {'experiment': 'train'})
   printed = _list(runs, capsys)
   assert f'softmax: damaged. {path} is damaged (its content does not match its SHA-256).' in printed
   assert f'compare: damaged. {runs}/compare/config.json is damaged (it is not JSON).' in printed
   assert 'a run: damaged. Its config.json is missing.' in printed
   assert "begun: damaged. This version knows no experiment 'guess'." in printed
-  assert 'old: damaged. Its results.json does not have what this version writes.' in printed
+  assert 'old: damaged. Its config.json or its results.json does not hold what this version writes.' in printed
+  assert 'older: damaged. Its config.json or its results.json does not hold what this version writes.' in printed
   text = (runs / 'index.html').read_text()
   assert re.findall('<h2[^>]*>(.*)</h2>', text) == ['Train', 'Of unknown kind']
-  assert text.count('class="badge damaged"') == 5
+  assert text.count('class="badge damaged"') == 6
 
 
 def test_the_report_of_an_experiment_is_written_again(runs, capsys):

@@ -131,4 +131,4 @@ def format_results(results: dict[str, Any], workdir: pathlib.Path) -> str:
 
 def headline(results: dict[str, Any]) -> str:
   """See `runner.Experiment`."""
-  return findings.verdicts([finding['verdict'] for finding in results['findings']])
+  return findings.verdicts([finding['verdict'] for finding in results['findings']]) or 'No claims were tested.'

@@ -57,19 +57,21 @@ def _describe(workdir: pathlib.Path, directory: pathlib.Path) -> Entry:
     problem = str(error)
   saved = saved or {}
   kind = saved.get('experiment')
-  headline, seconds = 'The command that began it continues it.', None
-  if problem is None and kind not in config_lib.CONFIGS:
-    problem = 'Its config.json is missing.' if not saved else f'This version knows no experiment {kind!r}.'
-  if problem is None and results is not None:
+  subject, headline, seconds = '', 'The command that began it continues it.', None
+  if kind in config_lib.CONFIGS:
     try:
-      headline, seconds = runner.headline(results), _count_seconds(results)
-    except (KeyError, IndexError, TypeError):
-      problem = 'Its results.json does not have what this version writes.'
+      subject = _say_subject(saved)
+      if results is not None:
+        headline, seconds = runner.headline(results), _count_seconds(results)
+    except (AttributeError, IndexError, KeyError, TypeError):
+      problem = 'Its config.json or its results.json does not hold what this version writes.'
+  elif problem is None:
+    problem = f'This version knows no experiment {kind!r}.' if saved else 'Its config.json is missing.'
   page = workdir / 'report.html'
   return Entry(
     workdir=str(workdir.relative_to(directory)) if workdir != directory else directory.resolve().name,
     experiment=kind if kind in config_lib.CONFIGS else None,
-    subject=_say_subject(saved) if kind in config_lib.CONFIGS else '',
+    subject=subject,
     state='damaged' if problem else 'unfinished' if results is None else 'finished',
     headline=problem or headline,
     num_seeds=1 if kind == 'train' else (results or saved).get('num_seeds'),

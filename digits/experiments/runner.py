@@ -81,22 +81,20 @@ def headline(results: dict[str, Any]) -> str:
   return _load(results['experiment']).headline(results)
 
 
-def write_page(workdir: pathlib.Path) -> bool:
-  """Writes the page of a finished experiment again; returns whether it is of a kind that has one.
+def write_page(workdir: pathlib.Path) -> None:
+  """Writes the page of a finished experiment again, if it is of a kind that has one.
 
   Raises:
     DigitsError: its runs or its data cannot be read, or the page cannot be written.
   """
   saved = workdir_lib.read_config(workdir)
   if saved is None or read_results(workdir) is None:
-    return False
+    return
   config = from_dict(saved)
   experiment: Any = _load(config.experiment)
-  if not hasattr(experiment, 'write_page'):
-    return False
-  workdir_lib.refuse_links(workdir)
-  experiment.write_page(config, workdir, data.load_dataset(config.dataset, config.data_dir, config.num_validation))
-  return True
+  if hasattr(experiment, 'write_page'):
+    workdir_lib.refuse_links(workdir)
+    experiment.write_page(config, workdir, data.load_dataset(config.dataset, config.data_dir, config.num_validation))
 
 
 def _load(name: str) -> Experiment:

@@ -1,6 +1,6 @@
 """The page about the activation study: what each activation is, and what it did to the models that were trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import math
 from typing import Any, NamedTuple
 
@@ -175,22 +175,20 @@ def _say_measured(activation: str, recipes: Recipes) -> str:
   said = []
   for recipe in recipes.values():
     if recipe['activation'] == activation:
-      errors, zeros, flow = (
-        [_mean(measure, values)] if (values := measure.per_seed(recipe)) else []
-        for measure in (activation_claims.TEST_ERRORS, activation_claims.ZEROS, activation_claims.FLOW)
-      )
-      place = findings.join(activation_claims.studied_layers(recipe) or ['its first layer'])
-      parts = [
-        f'{recipe["model"]} with {activation_claims.TITLES[activation]} after {place} makes {errors[0]} test errors',
-        *(f'{share} of these activations are zero' for share in zeros),
-        f'the gradient of the first layer is {flow[0]} times that of the last',
-      ]
-      said.append(f'{", ".join(parts[:-1])}, and {parts[-1]}.')
+      studied = activation_claims.studied_layers(recipe)
+      name = f'{recipe["model"]} with {activation_claims.TITLES[activation]}'
+      if studied:
+        name += f' after {findings.join(studied)}'
+      parts = [f'{name} makes {_mean(activation_claims.TEST_ERRORS, recipe)} test errors']
+      if studied:
+        parts.append(f'{_mean(activation_claims.ZEROS, recipe)} of these activations are zero')
+      flow = _mean(activation_claims.FLOW, recipe)
+      said.append(f'{", ".join(parts)}, and the gradient of the first layer is {flow} times that of the last.')
   return f'In the study, {" ".join(said)}' if said else 'The study has no recipe with it.'
 
 
-def _mean(measure: activation_claims.Measure, values: Sequence[float]) -> str:
-  return measure.say(float(np.mean(values)))
+def _mean(measure: activation_claims.Measure, recipe: activation_claims.Recipe) -> str:
+  return measure.say(float(np.mean(measure.per_seed(recipe))))
 
 
 def _softmax_section() -> Section:
@@ -333,7 +331,7 @@ def _model_section(model: str, results: Mapping[str, Any], look: figures.Looks) 
 def _curves_panel(
   name: str, title: str, label: str, recipes: Mapping[str, Any], look: figures.Looks, split: str, key: str
 ) -> Panel:
-  figure, axes = figures.new(2.2, title)
+  figure, axes = figures.new(2.4, title)
   ends = []
   for activation, recipe in recipes.items():
     color, marker = look[activation]
@@ -348,5 +346,5 @@ def _curves_panel(
   axes.set(xlabel='Updates', ylabel=label)
   if not key.startswith('zeros'):
     axes.set_yscale('log')
-  axes.legend(frameon=False)
+  figure.legend(*axes.get_legend_handles_labels(), loc='outside lower left', ncols=3, frameon=False)
   return Panel(name, f'{label}, {title}: {"; ".join(ends)}.', figure)
