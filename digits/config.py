@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import keyword
+import math
 import os
 import pathlib
 import re
@@ -236,6 +237,69 @@ class ActivationsConfig(CompareConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class ExplainConfig(CompareConfig):
+  """Claims about the models, and the measurements that could refute them: the experiment `explain`.
+
+  Attributes:
+    permuted: recipes that are trained also on images whose pixels are in another order, as NAME_permuted.
+    sized: recipes that are trained also on fewer images, as NAME_of_COUNT; each seed draws its own.
+    sizes: numbers of training images for that.
+    least_updates: how many updates a run on fewer images makes at least; it has more epochs for that.
+    measured: recipes whose networks are given moved, corrupted, unknown and attacked images.
+    num_attacked: test images that are attacked.
+    probed: recipes whose layers are probed.
+    num_probed: training images that a probe learns from.
+    sections: the parts of the page by name, each with a `heading`, its `text`, its `figures` (see
+      `digits.report.explain_study`) and its `claims`: a sentence and the tests that it must pass, each (see
+      `digits.explain.claims`).
+  """
+
+  permuted: tuple[str, ...]
+  sized: tuple[str, ...]
+  sizes: tuple[_Count, ...]
+  least_updates: _CountOrZero
+  measured: tuple[str, ...]
+  num_attacked: _Count
+  probed: tuple[str, ...]
+  num_probed: _Count
+  sections: Annotated[Mapping[str, Any], schema.Range(1, 100)]
+
+  def __post_init__(self):
+    super().__post_init__()
+    for field in ('permuted', 'sized', 'measured', 'probed'):
+      for name in getattr(self, field):
+        if name not in self.recipes:
+          raise errors.UsageError(
+            f'config.{field} names {name!r}, which is no recipe: the recipes are {", ".join(self.recipes)}.'
+          )
+    if list(self.sizes) != sorted(set(self.sizes)):
+      raise errors.UsageError(f'config.sizes={self.sizes} is not allowed: the numbers must ascend.')
+
+  def train_configs(self) -> dict[str, list[TrainConfig]]:
+    """The runs of the experiment: by name a list of `TrainConfig`, one per seed."""
+    found = super().train_configs()
+    for name in found:
+      if name.endswith('_permuted') or re.search(r'_of_\d+$', name):
+        raise errors.UsageError(f'config.recipes.{name} is not allowed: such names are for what `explain` adds.')
+    for name in self.permuted:
+      found[f'{name}_permuted'] = [dataclasses.replace(one, dataset=f'permuted:{self.dataset}') for one in found[name]]
+    for name in self.sized:
+      for count in self.sizes:
+        found[f'{name}_of_{count}'] = [self._make_smaller(one, count) for one in found[name]]
+    return found
+
+  def _make_smaller(self, config: TrainConfig, count: int) -> TrainConfig:
+    batch_size = min(config.batch_size, count)
+    return dataclasses.replace(
+      config,
+      dataset=f'subset/{count}/{config.seed}:{self.dataset}',
+      batch_size=batch_size,
+      epochs=max(config.epochs, math.ceil(self.least_updates / math.ceil(count / batch_size))),
+      select='last',  # The validation split is larger than the training split, and must not choose.
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class EnsembleConfig(CompareConfig):
   """Several networks whose probabilities are averaged: the experiment `ensemble`.
 
@@ -306,6 +370,7 @@ CONFIGS = {
   'activations': ActivationsConfig,
   'ensemble': EnsembleConfig,
   'ablation': AblationConfig,
+  'explain': ExplainConfig,
   'sweep': SweepConfig,
 }
 Config = TrainConfig | CompareConfig | SweepConfig

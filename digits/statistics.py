@@ -4,6 +4,7 @@ Probabilities and accuracies are fractions, losses are in nats.
 """
 
 from collections.abc import Sequence
+import math
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int, Num
@@ -39,6 +40,15 @@ def spread(per_seed: Sequence[float] | Num[np.ndarray, ' seeds']) -> dict[str, A
     'n': len(values),
     'per_seed': values.tolist(),
   }
+
+
+def mean_interval(per_seed: Sequence[float] | Num[np.ndarray, ' seeds']) -> tuple[float, float] | None:
+  """The 95 % interval of a mean over seeds, by Student's t distribution; None for a single seed."""
+  values = np.asarray(per_seed, np.float64)
+  if len(values) < 2:
+    return None
+  half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+  return float(values.mean()) - half, float(values.mean()) + half
 
 
 def is_correct(

@@ -8,18 +8,6 @@ import numpy as np
 from digits import errors
 from digits.data import arrays
 
-PERMUTED = 'permuted'
-
-
-def subset_name(dataset: str, count: int, draw: int) -> str:
-  """The name of the dataset that has `count` training images of another; each `draw` has other ones."""
-  return f'subset/{count}/{draw}:{dataset}'
-
-
-def permuted_name(dataset: str) -> str:
-  """The name of the dataset whose images are those of another with their pixels in another order."""
-  return f'{PERMUTED}:{dataset}'
-
 
 def apply(view: str, dataset: arrays.Dataset) -> arrays.Dataset:
   """Applies a view.
@@ -31,7 +19,7 @@ def apply(view: str, dataset: arrays.Dataset) -> arrays.Dataset:
   Raises:
     UsageError: there is no such view, or the data has fewer training images than it takes.
   """
-  if view == PERMUTED:
+  if view == 'permuted':
     return permute_pixels(dataset)
   subset = re.fullmatch(r'subset/([1-9]\d{0,8})/(\d{1,9})', view)
   if not subset:

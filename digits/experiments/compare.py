@@ -1,6 +1,6 @@
 """The comparison: trains every recipe with every seed, and tests whether the models really differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import logging
 import pathlib
 from typing import Any
@@ -59,6 +59,7 @@ def train_all(
   config: CompareConfig,
   workdir: pathlib.Path,
   dataset: arrays.Dataset,
+  everything: Mapping[str, Sequence[TrainConfig]] | None = None,
   make_probe: Callable[[nn.Module], population.Probe] | None = None,
 ) -> None:
   """Trains every run that is not finished, the seeds of a recipe together.
@@ -67,9 +68,10 @@ def train_all(
     config: the experiment's config.
     workdir: its directory.
     dataset: the data.
+    everything: the runs by recipe; None for all of the config.
     make_probe: a function of a model that gives a probe as in `train_population`.
   """
-  everything = config.train_configs()
+  everything = config.train_configs() if everything is None else everything
   for position, (name, train_configs) in enumerate(everything.items(), 1):
     missing = [one for one in train_configs if _is_missing(one, run_directory(workdir, name, one))]
     size = _group_size(config, train_configs[0])
