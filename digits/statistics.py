@@ -337,7 +337,7 @@ class PowerLaw(NamedTuple):
 
   Attributes:
     exponent: how fast errors fall; twice the data leave 2 ** -exponent of them.
-    coefficient: the error at size 1, which no one has measured: it is where the line begins.
+    coefficient: the error at size 1, to which the line is extended.
     interval_95: the bootstrap interval of the exponent; None for a single seed.
   """
 
@@ -356,10 +356,9 @@ def fit_power_law(
   """Fits the power law that errors follow as a training set grows (Hestness et al. 2017, arXiv:1712.00409).
 
   The fit is a line through the logarithms of the sizes and of the mean errors over seeds, by least squares. For the
-  interval whole seeds are resampled, with replacement (Efron 1979), so it holds what differs between the seeds, and
-  neither the sampling of the test images, which they share, nor whether errors follow a power law at all. Of few
-  seeds it is too narrow: the percentile interval of five normal values covers their mean in about 84 % of cases, not
-  in 95 %.
+  interval whole seeds are resampled, with replacement (Efron 1979). So it holds what differs between the seeds, but
+  neither the choice of the test images, which they share, nor whether errors follow a power law at all. It is too narrow
+  if the seeds are few: of five it covers the true exponent in about 83 % of cases, of thirty in 93 %, not in 95 %.
 
   Args:
     sizes: numbers of training examples, two of them different.

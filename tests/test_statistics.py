@@ -295,7 +295,7 @@ def test_a_power_law_is_the_line_through_the_logarithms_of_the_means():
   assert fit == statistics.fit_power_law(SIZES, errors)
 
 
-@pytest.mark.parametrize(('num_seeds', 'covered'), [(5, 0.84), (30, 0.94)])
+@pytest.mark.parametrize(('num_seeds', 'covered'), [(5, 0.83), (30, 0.93)])
 def test_the_interval_of_few_seeds_is_too_narrow(num_seeds, covered):
   rng, hits = np.random.default_rng(1), 0
   for _ in range(400):
