@@ -357,8 +357,8 @@ def fit_power_law(
 
   The fit is a line through the logarithms of the sizes and of the mean errors over seeds, by least squares. For the
   interval whole seeds are resampled, with replacement (Efron 1979). So it holds what differs between the seeds, but
-  neither the choice of the test images, which they share, nor whether errors follow a power law at all. It is too narrow
-  if the seeds are few: of five it covers the true exponent in about 83 % of cases, of thirty in 93 %, not in 95 %.
+  neither the choice of the test images, which they share, nor whether errors follow a power law at all. Of few seeds it
+  is too narrow: it covers the true exponent in about 83 % of cases with five, in 93 % with thirty, not in 95 %.
 
   Args:
     sizes: numbers of training examples, two of them different.
