@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from digits import data, errors
+from digits.data import views
 from digits.data.mnist import builder as mnist
 
 
@@ -266,3 +267,58 @@ def test_host_batches_count_every_example_once(num_examples, batch_size):
   assert {batch['image'].shape for batch in batches} == {(batch_size, 28, 28, 1)}
   labels = np.concatenate([batch['label'][batch['mask'] == 1] for batch in batches])
   assert labels.tolist() == list(range(num_examples))
+
+
+def test_a_permuted_dataset_has_the_same_pixels_in_one_other_order(prepared_data_dir):
+  plain = data.load_dataset('mnist', prepared_data_dir, num_validation=60)
+  permuted = data.load_dataset('permuted:mnist', prepared_data_dir, num_validation=60)
+  flat, mixed = (split.image.reshape(len(split.image), -1) for split in (plain.train, permuted.train))
+  np.testing.assert_array_equal(np.sort(flat, 1), np.sort(mixed, 1))
+  assert (flat != mixed).any(1).all()
+  # Where two pixels of the one are alike in all images, so are those two places of the other.
+  order = np.lexsort(mixed)[np.argsort(np.lexsort(flat))]
+  for before, after in zip(plain, permuted, strict=True):
+    np.testing.assert_array_equal(before.label, after.label)
+    flat, mixed = (split.image.reshape(len(split.image), -1) for split in (before, after))
+    np.testing.assert_array_equal(flat, mixed[:, order])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.integers(0, 2**31), st.data())
+def test_a_subset_is_balanced_and_within_every_larger_one(labels, draw, choose):
+  labels = np.array(labels)
+  count = choose.draw(st.integers(1, len(labels)))
+  rows = views.draw_subset(labels, count, draw)
+  assert len(set(rows.tolist())) == count
+  assert rows.tolist() == sorted(rows.tolist())
+  assert set(rows) <= set(views.draw_subset(labels, len(labels), draw))
+  smaller = views.draw_subset(labels, max(1, count // 2), draw)
+  assert set(smaller) <= set(rows)
+  # No class has two more than another that has some left.
+  taken, there = (np.bincount(some, minlength=10) for some in (labels[rows], labels))
+  assert taken.max() <= 1 + taken[taken < there].min(initial=len(labels))
+
+
+def test_a_subset_is_drawn_by_its_number(prepared_data_dir):
+  plain = data.load_dataset('mnist', prepared_data_dir, num_validation=60)
+  first, again, other = (
+    data.load_dataset(f'subset/40/{draw}:mnist', prepared_data_dir, num_validation=60) for draw in (0, 0, 1)
+  )
+  assert np.bincount(first.train.label).tolist() == [4] * 10
+  np.testing.assert_array_equal(first.train.image, again.train.image)
+  assert (first.train.image != other.train.image).any()
+  for name in ('valid', 'test'):
+    np.testing.assert_array_equal(getattr(first, name).image, getattr(plain, name).image)
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('turned:mnist', "'turned' in config.dataset is no view"),
+    ('subset/0/0:mnist', 'is no view'),
+    ('subset/9999/0:mnist', 'a subset of 9999 training images, and there are 240'),
+    ('permuted:', "config.dataset='' is not the name"),
+  ],
+)
+def test_a_view_that_there_is_not(prepared_data_dir, name, message):
+  with pytest.raises(errors.UsageError, match=message):
+    data.load_dataset(name, prepared_data_dir, num_validation=60)

@@ -43,6 +43,8 @@ _WHOLE = {
   'corrupted': 'accuracy, mean of the fifteen corruptions',
   'corrupted_calibration': 'calibration error on corrupted images',
 }
+# A claim of more tests than this names only those that it did not pass.
+_MOST_TESTS = 6
 _NOT_SHARES = ('loss', 'relative', 'probability', 'energy')
 
 
@@ -81,7 +83,7 @@ def make_study(results: Results, config: ExplainConfig) -> Study:
           heading=section['heading'],
           text=[section['text']],
           claims=[
-            Claim(finding['claim'], finding['verdict'], ' '.join(map(_say_test, _with_numbers(finding))))
+            Claim(finding['claim'], finding['verdict'], _say(finding))
             for finding in results['findings']
             if finding['experiment'] == name
           ],
@@ -95,29 +97,47 @@ def make_study(results: Results, config: ExplainConfig) -> Study:
 # Sentences.
 
 
-def _with_numbers(finding):
-  return [(one['test'], one['verdict'], finding['numbers']) for one in finding['tests']]
-
-
-def _say_test(given) -> str:
-  """A test as a sentence with its numbers, such as `Test accuracy: cnn 99.38 % (99.35 to 99.41), mlp 98.25 % (…).`."""
-  text, verdict, numbers = given
-  test = claims.parse(text)
+def _say(finding: Mapping[str, Any]) -> str:
+  """The numbers behind a verdict: of every test, or where there are many, of those that the claim did not pass."""
+  tests = finding['tests']
+  shown = tests if len(tests) <= _MOST_TESTS else [one for one in tests if one['verdict'] != 'supported']
   parts = []
-  measure = None
-  for value in (test.left, test.right):
-    used = claims.measures_in(value)
-    if not used:
-      parts.append(_form(float(value), measure))
-      continue
-    what = ' less '.join(recipe if one == measure else f'{recipe}, {_words(one)},' for recipe, one in used)
-    measure = used[0][1]
-    spread = numbers[value]
-    interval = spread['interval_95']
-    around = '' if interval is None else f' ({_form(interval[0], measure)} to {_form(interval[1], measure)})'
-    parts.append(f'{what} {_form(spread["mean"], measure)}{around}')
-  relation = 'against' if test.margin is None else 'beside'
-  return f'{parts[0][0].upper()}{parts[0][1:]}, {relation} {parts[1]}: {verdict}.'
+  if len(shown) < len(tests):
+    parts.append(f'{len(tests) - len(shown)} of {len(tests)} comparisons support it.')
+  for one in shown:
+    sentence = _say_test(claims.parse(one['test']), finding['numbers'])
+    parts.append(f'{sentence}.' if len(tests) == 1 else f'{sentence}: {one["verdict"]}.')
+  return ' '.join(parts)
+
+
+def _say_test(test: claims.Test, numbers: Mapping[str, Any]) -> str:
+  """The values of a test, such as `Test accuracy: cnn 99.38 % (99.35 to 99.41), mlp 98.25 % (98.20 to 98.30)`."""
+  values = [value for value in (test.left, test.right) if claims.measures_in(value)]
+  recipes, measures = zip(*(pair for value in values for pair in claims.measures_in(value)), strict=True)
+  told = []
+  if len(set(measures)) == 1:
+    head = _words(measures[0])
+    for value in values:
+      told.append(' less '.join(recipe for recipe, _ in claims.measures_in(value)))
+  else:
+    head = recipes[0] if len(set(recipes)) == 1 else ''
+    for value in values:
+      told.append(' less '.join(_words(measure) for _, measure in claims.measures_in(value)))
+      if not head:
+        told[-1] = f'{claims.measures_in(value)[0][0]}, {told[-1]},'
+  said = ', '.join(
+    f'{name} {_say_number(numbers[value], measures[0])}' for name, value in zip(told, values, strict=True)
+  )
+  return f'{head[0].upper()}{head[1:]}: {said}' if head else said
+
+
+def _say_number(spread: Mapping[str, Any], measure: str) -> str:
+  text = _form(spread['mean'], measure)
+  interval = spread['interval_95']
+  if interval is None:
+    return text
+  low, high = (_form(end, measure).removesuffix('\u00a0%') for end in interval)
+  return f'{text} ({low} to {high})'
 
 
 def _words(measure: str) -> str:
@@ -182,7 +202,7 @@ def _curves(
 
 
 def _dots(
-  name: str, title: str, xlabel: str, rows: Mapping[str, Mapping[str, Sequence[float]]], limits: Any = None
+  name: str, title: str | None, xlabel: str, rows: Mapping[str, Mapping[str, Sequence[float]]], limits: Any = None
 ) -> Panel:
   """Rows by name, each with the seeds of one or several series as dots on one axis."""
   series = list(dict.fromkeys(label for row in rows.values() for label in row))
@@ -205,13 +225,14 @@ def _dots(
     + ', '.join(f'{label + " " if len(series) > 1 else ""}{np.mean(row[label]):.4g}' for label in row)
     for row_name, row in rows.items()
   )
-  return Panel(name, f'{title}, {xlabel}, every seed. {alt}.', figure)
+  heading = f'{title}: {xlabel}' if title else xlabel
+  return Panel(name, f'{heading}, every seed. {alt}.', figure)
 
 
 def _recipes_figure(name: str, results: Results, config: ExplainConfig, measure: str, recipes: Sequence[str]) -> Figure:
   rows = {recipe: {'': results['recipes'][recipe]['measures'][measure]} for recipe in recipes}
   words = _words(measure)
-  panel = _dots(name, words[0].upper() + words[1:], words[0].upper() + words[1:], rows)
+  panel = _dots(name, None, words[0].upper() + words[1:], rows)
   return Figure([panel], 'A dot is a seed, and the stroke their mean.')
 
 
