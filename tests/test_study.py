@@ -260,6 +260,7 @@ def test_every_experiment_says_in_a_sentence_what_came_out(name):
     'ensemble': 'Test accuracy of all 2 networks together: 99.00 %; of one, on average: 98.00 %.',
     'ablation': '2 of ',
     'sweep': 'The best of ',
+    'explain': 'Of 32 claims, ',
   }[name] in said
 
 

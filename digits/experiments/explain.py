@@ -1,11 +1,13 @@
 """The explanation: what is said about why the models differ, tested by measurements that could have refuted it."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import functools
 import itertools
 import logging
 import pathlib
 from typing import Any
+import urllib.parse
 
 from jaxtyping import Float, UInt8
 import numpy as np
@@ -20,6 +22,7 @@ from digits.models import layers as layers_lib
 from digits.report import explain_study, findings, study
 from digits.runtime import sealed_json
 from digits.runtime.progress import Stopwatch
+from digits.store import workdir as workdir_lib
 from digits.train.runs import load_run, Run
 
 _logger = logging.getLogger(__name__)
@@ -28,6 +31,8 @@ _NUM_TRAIN = 10_000  # Training images on which the gap between training and tes
 _NUM_UNKNOWN = 2000  # Pictures of each kind that show no digit.
 _KEPT = 0.99  # The share of digits that a network stays sure of, where it may answer 'unsure'.
 _FASHION = 'fashion_mnist'
+# The experiments whose pages this one refers to, and what a link to them says.
+_RELATED = {'compare': 'How much the models differ', 'activations': 'What activations do'}
 
 _Images = UInt8[np.ndarray, 'n h w 1']
 
@@ -106,8 +111,21 @@ def _train_all(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Dat
 def write_page(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Dataset) -> dict[str, Any]:
   """See `runner.Experiment`; measures what was not yet measured."""
   results = summarize(config, workdir, dataset)
-  study.write_study(explain_study.make_study(results, config), workdir)
+  study.write_study(explain_study.make_study(results, config)._replace(links=_related_pages(workdir)), workdir)
   return results
+
+
+def _related_pages(workdir: pathlib.Path) -> dict[str, str]:
+  """The pages of the experiments beside this one that it refers to, as relative addresses."""
+  found = {}
+  for path in sorted(workdir.resolve().parent.glob('*/report.html')):
+    with contextlib.suppress(errors.DigitsError):
+      saved = workdir_lib.read_config(path.parent) or {}
+      if saved.get('experiment') in _RELATED:
+        found[f'{_RELATED[saved["experiment"]]} ({path.parent.name})'] = (
+          f'../{urllib.parse.quote(path.parent.name)}/report.html'
+        )
+  return found
 
 
 def summarize(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Dataset) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxtyping import Float
 import numpy as np
 
 from digits import errors, schema
@@ -160,16 +161,16 @@ def _form(value: float, measure: str | None) -> str:
 # Figures.
 
 
-def _mean_and_range(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_range(values: Sequence[Sequence[float]]) -> tuple[Float[np.ndarray, ' x'], Float[np.ndarray, '2 x']]:
   """For each point the mean over seeds, and how far below and above the lowest and the highest seed are."""
   array = np.asarray(values)
   mean = array.mean(1)
   return mean, np.stack([mean - array.min(1), array.max(1) - mean])
 
 
-def _describe(title: str, rows: Mapping[str, Sequence[float]], x: Sequence[Any], form: str = '.3g') -> str:
+def _describe(title: str, rows: Mapping[str, Float[np.ndarray, ' x']], x: Sequence[Any]) -> str:
   parts = [
-    f'{name}: ' + ', '.join(f'{place} {value:{form}}' for place, value in zip(x, values, strict=True))
+    f'{name}: ' + ', '.join(f'{place} {value:.3g}' for place, value in zip(x, values, strict=True))
     for name, values in rows.items()
   ]
   return f'{title}. ' + '; '.join(parts) + '.'
@@ -208,13 +209,13 @@ def _dots(
   series = list(dict.fromkeys(label for row in rows.values() for label in row))
   figure, axes = figures.new(0.7 + 0.27 * len(rows) + 0.18 * (len(series) > 1), title)
   looks = figures.looks(series)
-  for place, row in enumerate(reversed(rows.values())):
+  for place, row in enumerate(reversed(list(rows.values()))):
     for i, (label, values) in enumerate(row.items()):
       color, marker = looks[label]
       offset = 0.0 if len(row) == 1 else 0.22 * ((len(row) - 1) / 2 - i)
       axes.plot(values, np.full(len(values), place + offset), marker, color=color, alpha=0.55, markeredgewidth=0)
       axes.plot([np.mean(values)] * 2, [place + offset - 0.13, place + offset + 0.13], color=color, linewidth=1.6)
-  axes.set_yticks(range(len(rows)), [label.replace('_', ' ') for label in reversed(rows)])
+  axes.set_yticks(range(len(rows)), [label.replace('_', ' ') for label in reversed(list(rows))])
   axes.set(xlabel=xlabel, ylim=(-0.6, len(rows) - 0.4), xlim=limits)
   axes.set_ylabel('')
   if len(series) > 1:
@@ -263,8 +264,8 @@ def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
   sizes = np.array(config.sizes, float)
   means = {}
   for label, (color, marker) in figures.looks(list(config.sized)).items():
-    rows = [1 - np.array(results['recipes'][f'{label}_of_{count}']['measures']['accuracy']) for count in config.sizes]
-    means[label], away = _mean_and_range(rows)
+    measures = [results['recipes'][f'{label}_of_{count}']['measures'] for count in config.sizes]
+    means[label], away = _mean_and_range([[1 - accuracy for accuracy in one['accuracy']] for one in measures])
     fitted = results['sizes'].get(label)
     slope = ''
     if fitted:
@@ -273,7 +274,9 @@ def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
       if fitted['interval_95']:
         slope += ' ({:.2f} to {:.2f})'.format(*fitted['interval_95'])
     axes.errorbar(sizes, means[label], away, color=color, marker=marker, linestyle='', label=label + slope)
-  axes.set(xlabel='Training images', ylabel='Test errors', xscale='log', yscale='log')
+  axes.set(xlabel='Training images', ylabel='Test errors', xscale='log')
+  if any(mean.any() for mean in means.values()):  # A logarithm of 0 there is not.
+    axes.set_yscale('log')
   axes.yaxis.set_major_formatter('{x:.2g}')
   axes.legend(loc='lower left')
   alt = _describe('Share of test errors by number of training images', means, config.sizes)
