@@ -6,6 +6,7 @@ python launch.py --config=configs/explain.py
 import itertools
 
 from flax import linen as nn
+import jax.numpy as jnp
 import ml_collections
 
 import digits
@@ -15,13 +16,38 @@ _WIDTHS = (1, 3, 10, 30, 100, 300, 1000)
 _SIZES = (100, 300, 1000, 3000, 10000, 30000)
 
 
+class StridedConv(nn.Module):
+  """A convolution by 5x5 that computes every second output in both directions, as a product of matrices, and a ReLU.
+
+  Attributes:
+    features: channels out.
+    local: whether each place has a kernel of its own, in place of one that all share.
+  """
+
+  features: int
+  local: bool
+
+  @nn.compact
+  def __call__(self, x):
+    """Maps images to feature maps of half the height and width."""
+    height, width = (side // 2 for side in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    places = itertools.product(range(5), repeat=2)
+    patches = jnp.concatenate([padded[:, i : i + 2 * height : 2, j : j + 2 * width : 2] for i, j in places], -1)
+    where = (height, width) if self.local else ()
+    init = nn.initializers.lecun_normal(batch_axis=tuple(range(len(where))))
+    kernel = self.param('kernel', init, (*where, patches.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (*where, self.features))
+    return nn.relu(jnp.einsum('bhwk,hwkf->bhwf' if self.local else 'bhwk,kf->bhwf', patches, kernel) + bias)
+
+
 @digits.register_model('strided_cnn', title='convolutions with strides in place of pooling')
 class StridedCNN(nn.Module):
   """The CNN with convolutions that compute every second output only, in place of the largest of four.
 
   Attributes:
     features: channels of each convolution.
-    local: whether each place has a kernel of its own, in place of one that all share.
+    local: see `StridedConv`.
     hidden_units: width of the hidden layer.
     num_classes: number of classes.
   """
@@ -35,9 +61,8 @@ class StridedCNN(nn.Module):
   def __call__(self, image):
     """Maps images to logits."""
     x = image
-    layer = nn.ConvLocal if self.local else nn.Conv
     for i, features in enumerate(self.features, 1):
-      x = nn.relu(layer(features, (5, 5), strides=(2, 2), padding=((2, 1), (2, 1)), name=f'conv{i}')(x))
+      x = StridedConv(features, self.local, name=f'conv{i}')(x)
     x = x.reshape(x.shape[0], -1)
     x = nn.sigmoid(nn.Dense(self.hidden_units, name='hidden')(x))
     return nn.Dense(self.num_classes, name='logits')(x)
