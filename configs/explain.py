@@ -222,7 +222,7 @@ def _sections():
   sections['data'] = _section(
     'Does it need less data?',
     'Class-balanced subsets of 100 to 30,000 training images, each within the next; every seed draws its own. Each run '
-    'has at least 1,000 updates. On logarithmic axes a power law is a line; its slope says how much more data help.',
+    'has at least 500 updates. On logarithmic axes a power law is a line; its slope says how much more data help.',
     (('sizes',),),
     (
       'The CNN is better than the MLP with any number of images.',
@@ -297,7 +297,7 @@ def get_config():
   config.recipes = ml_collections.ConfigDict(_recipes(), sort_keys=False)
   config.permuted = config.sized = config.measured = ('softmax', 'mlp', 'cnn')
   config.sizes = _SIZES
-  config.least_updates = 1000
+  config.least_updates = 500
   config.num_attacked = 500
   config.probed = ('mlp', 'cnn')
   config.num_probed = 10_000
