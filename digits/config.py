@@ -27,6 +27,8 @@ _Coefficient = Annotated[float, schema.Range(0, 1e6)]
 _Recipes = Annotated[Mapping[str, Any], schema.Range(1, 1000)]
 _Named = Annotated[Mapping[str, Any], schema.Keys(('name',), others=True)]
 
+_LEAST_EPOCH = 5000  # Images.
+
 # In the installed package the shipped configs lie inside it, in a checkout beside it.
 _SHIPPED = (pathlib.Path(__file__).parent / 'configs', pathlib.Path(__file__).parent.parent / 'configs')
 
@@ -41,7 +43,8 @@ class TrainConfig:
     architecture: the fields of that model, such as widths and activations.
     dataset: a TFDS dataset of 28x28x1 images in ten classes; `reading`, which is `mnist` with drawn digits and
       pictures of no digit among the training images; or a view of one of these: `permuted:NAME`, whose pixels are in
-      another order, or `subset/COUNT/DRAW:NAME`, which has COUNT of its training images.
+      another order, `subset/COUNT/DRAW:NAME`, which has COUNT of its training images, or `repeated/TIMES:NAME`, which
+      has them more than once.
     data_dir: where prepared data lives; empty for `TFDS_DATA_DIR` or TFDS's default.
     num_validation: how many of the last training images are kept for validation.
     seed: seed of the initial parameters, of every shuffle and of every step's randomness.
@@ -244,7 +247,7 @@ class ExplainConfig(CompareConfig):
     permuted: recipes that are trained also on images whose pixels are in another order, as NAME_permuted.
     sized: recipes that are trained also on fewer images, as NAME_of_COUNT; each seed draws its own.
     sizes: numbers of training images for that.
-    least_updates: how many updates a run on fewer images makes at least; it has more epochs for that.
+    least_updates: how many updates a run on fewer images makes at least; an epoch has them several times for that.
     measured: recipes whose networks are given moved, corrupted, unknown and attacked images.
     num_attacked: test images that are attacked.
     probed: recipes whose layers are probed.
@@ -289,12 +292,14 @@ class ExplainConfig(CompareConfig):
     return found
 
   def _make_smaller(self, config: TrainConfig, count: int) -> TrainConfig:
-    batch_size = min(config.batch_size, count)
+    # An epoch ends with validation and a checkpoint, and should not be shorter than these.
+    times = math.ceil(_LEAST_EPOCH / count)
+    batch_size = min(config.batch_size, count * times)
     return dataclasses.replace(
       config,
-      dataset=f'subset/{count}/{config.seed}:{self.dataset}',
+      dataset=f'repeated/{times}:subset/{count}/{config.seed}:{self.dataset}',
       batch_size=batch_size,
-      epochs=max(config.epochs, math.ceil(self.least_updates / math.ceil(count / batch_size))),
+      epochs=max(config.epochs, math.ceil(self.least_updates / math.ceil(count * times / batch_size))),
       select='last',  # The validation split is larger than the training split, and must not choose.
     )
 

@@ -306,6 +306,9 @@ def test_a_subset_is_drawn_by_its_number(prepared_data_dir):
   assert np.bincount(first.train.label).tolist() == [4] * 10
   np.testing.assert_array_equal(first.train.image, again.train.image)
   assert (first.train.image != other.train.image).any()
+  twice = data.load_dataset('repeated/2:subset/40/0:mnist', prepared_data_dir, num_validation=60)
+  np.testing.assert_array_equal(twice.train.image, np.concatenate([first.train.image] * 2))
+  np.testing.assert_array_equal(twice.train.label, np.concatenate([first.train.label] * 2))
   for name in ('valid', 'test'):
     np.testing.assert_array_equal(getattr(first, name).image, getattr(plain, name).image)
 
@@ -315,6 +318,7 @@ def test_a_subset_is_drawn_by_its_number(prepared_data_dir):
   [
     ('turned:mnist', "'turned' in config.dataset is no view"),
     ('subset/0/0:mnist', 'is no view'),
+    ('repeated/0:mnist', 'is no view'),
     ('subset/9999/0:mnist', 'a subset of 9999 training images, and there are 240'),
     ('permuted:', "config.dataset='' is not the name"),
   ],

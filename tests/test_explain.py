@@ -112,6 +112,7 @@ def tiny(prepared_data_dir, monkeypatch):
   config.recipes = ml_collections.ConfigDict(recipes, sort_keys=False)
   config.update({'num_seeds': 2, 'data_dir': str(prepared_data_dir), 'num_validation': 60})
   config.update({'permuted': ('mlp',), 'sized': ('softmax',), 'sizes': (20, 40), 'least_updates': 3})
+  monkeypatch.setattr(config_lib, '_LEAST_EPOCH', 40)
   config.update({'measured': ('softmax', 'cnn'), 'num_attacked': 20, 'probed': ('cnn',), 'num_probed': 100})
   claim = lambda *tests: ((f'It is so in {len(tests)}.', *tests),)
   sections = {
@@ -227,8 +228,10 @@ def test_a_name_that_the_experiment_adds_is_taken(tiny):
     config_lib.from_dict(tiny)
 
 
-def test_runs_on_fewer_images_have_updates_enough_and_no_choice_by_validation(tiny):
-  tiny.least_updates = 50
+def test_runs_on_fewer_images_have_updates_enough_and_no_choice_by_validation(tiny, monkeypatch):
+  monkeypatch.setattr(config_lib, '_LEAST_EPOCH', 5000)
+  tiny.least_updates = 500
   for one in config_lib.from_dict(tiny).train_configs()['softmax_of_40']:
-    assert one.dataset == f'subset/40/{one.seed}:mnist'
-    assert (one.batch_size, one.epochs, one.select) == (32, 25, 'last')
+    assert one.dataset == f'repeated/125:subset/40/{one.seed}:mnist'
+    # 125 times 40 images are 157 batches of 32.
+    assert (one.batch_size, one.epochs, one.select) == (32, 4, 'last')

@@ -1,4 +1,4 @@
-"""Datasets that are another one seen differently: with its pixels permuted, or with fewer of its training images."""
+"""Datasets that are another one seen differently: with its pixels permuted, or fewer of its training images, or more."""
 
 import re
 
@@ -13,7 +13,8 @@ def apply(view: str, dataset: arrays.Dataset) -> arrays.Dataset:
   """Applies a view.
 
   Args:
-    view: `permuted`, or `subset/COUNT/DRAW`, what stands before the colon in the name of a dataset.
+    view: what stands before the colon in the name of a dataset: `permuted`; `subset/COUNT/DRAW`; or `repeated/TIMES`,
+      whose training images are those of the other so many times, which makes epochs longer.
     dataset: the data.
 
   Raises:
@@ -21,10 +22,16 @@ def apply(view: str, dataset: arrays.Dataset) -> arrays.Dataset:
   """
   if view == 'permuted':
     return permute_pixels(dataset)
+  repeated = re.fullmatch(r'repeated/([1-9]\d{0,5})', view)
+  if repeated:
+    times = int(repeated[1])
+    image, label = dataset.train
+    return dataset._replace(train=arrays.Split(np.tile(image, (times, 1, 1, 1)), np.tile(label, times)))
   subset = re.fullmatch(r'subset/([1-9]\d{0,8})/(\d{1,9})', view)
   if not subset:
     raise errors.UsageError(
-      f'{view!r} in config.dataset is no view of a dataset: write permuted:NAME, or subset/COUNT/DRAW:NAME.'
+      f'{view!r} in config.dataset is no view of a dataset: write permuted:NAME, subset/COUNT/DRAW:NAME or '
+      'repeated/TIMES:NAME.'
     )
   count, draw = map(int, subset.groups())
   if count > len(dataset.train.label):

@@ -133,8 +133,8 @@ def summarize(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Data
 
   Returns:
     dict of experiment; num_seeds; recipes, by name the number of parameters and the measures, each a list with one
-    number per seed; sizes, by recipe the `statistics.fit_power_law` of its errors; unknown, the kinds of pictures that
-    show no digit; and findings, as from `claims.find`.
+    number per seed; num_train, the number of all training images; sizes, by recipe the `statistics.fit_power_law` of its
+    errors; unknown, the kinds of pictures that show no digit; and findings, as from `claims.find`.
   """
   pictures = Pictures(config, dataset)
   everything = config.train_configs()
@@ -155,15 +155,17 @@ def summarize(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Data
     'experiment': 'explain',
     'num_seeds': config.num_seeds,
     'recipes': recipes,
-    'sizes': {name: _fit_sizes(config, measures, name) for name in config.sized} if len(config.sizes) > 1 else {},
+    'num_train': len(dataset.train.label),
+    'sizes': {name: _fit_sizes(config, measures, name, len(dataset.train.label)) for name in config.sized},
     'unknown': pictures.kinds,
     'findings': claims.find(config.sections, measures),
   }
 
 
-def _fit_sizes(config: ExplainConfig, measures: claims.Measured, name: str) -> dict[str, Any] | None:
-  errors_by_seed = 1 - np.array([measures[f'{name}_of_{count}']['accuracy'] for count in config.sizes]).T
-  fitted = statistics.fit_power_law(np.array(config.sizes), errors_by_seed)
+def _fit_sizes(config: ExplainConfig, measures: claims.Measured, name: str, num_train: int) -> dict[str, Any] | None:
+  names = [*(f'{name}_of_{count}' for count in config.sizes), name]
+  errors_by_seed = 1 - np.array([measures[one]['accuracy'] for one in names]).T
+  fitted = statistics.fit_power_law(np.array([*config.sizes, num_train]), errors_by_seed)
   return fitted and fitted._asdict()
 
 
@@ -241,8 +243,9 @@ def measure(run: Run, name: str, config: ExplainConfig, pictures: Pictures) -> d
   dataset = pictures.of(run.config.dataset)
   results: Any = run.results
   train = arrays.Split(dataset.train.image[:_NUM_TRAIN], dataset.train.label[:_NUM_TRAIN])
-  if run.config.dataset.startswith('subset/'):
-    train = data.load_dataset(run.config.dataset, config.data_dir, config.num_validation).train
+  if 'subset/' in run.config.dataset:
+    seen = run.config.dataset.partition(':')[2]  # Once is enough.
+    train = data.load_dataset(seen, config.data_dir, config.num_validation).train
     train = arrays.Split(train.image[:_NUM_TRAIN], train.label[:_NUM_TRAIN])
   accuracy = results['test']['accuracy']
   measured = {

@@ -261,10 +261,11 @@ def _parameters_figure(name: str, results: Results, config: ExplainConfig, recip
 
 def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
   figure, axes = figures.new(3.0, 'Errors by number of training images')
-  sizes = np.array(config.sizes, float)
+  sizes = np.array([*config.sizes, results['num_train']], float)
   means = {}
   for label, (color, marker) in figures.looks(list(config.sized)).items():
-    measures = [results['recipes'][f'{label}_of_{count}']['measures'] for count in config.sizes]
+    names = [*(f'{label}_of_{count}' for count in config.sizes), label]
+    measures = [results['recipes'][one]['measures'] for one in names]
     means[label], away = _mean_and_range([[1 - accuracy for accuracy in one['accuracy']] for one in measures])
     fitted = results['sizes'].get(label)
     slope = ''
@@ -279,7 +280,7 @@ def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
     axes.set_yscale('log')
   axes.yaxis.set_major_formatter('{x:.2g}')
   axes.legend(loc='lower left')
-  alt = _describe('Share of test errors by number of training images', means, config.sizes)
+  alt = _describe('Share of test errors by number of training images', means, [f'{size:g}' for size in sizes])
   return Figure(
     [Panel(name, alt, figure)],
     'Bars go from the lowest to the highest seed; dotted, the fitted power law, whose exponent has its 95\u00a0% '
