@@ -1,4 +1,4 @@
-"""Datasets that are another one seen differently: with its pixels permuted, or fewer of its training images, or more."""
+"""Datasets that are another one seen differently: its pixels permuted, its training images fewer, or repeated."""
 
 import re
 

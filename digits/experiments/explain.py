@@ -133,8 +133,8 @@ def summarize(config: ExplainConfig, workdir: pathlib.Path, dataset: arrays.Data
 
   Returns:
     dict of experiment; num_seeds; recipes, by name the number of parameters and the measures, each a list with one
-    number per seed; num_train, the number of all training images; sizes, by recipe the `statistics.fit_power_law` of its
-    errors; unknown, the kinds of pictures that show no digit; and findings, as from `claims.find`.
+    number per seed; num_train, the number of all training images; sizes, by recipe the `statistics.fit_power_law` of
+    its errors; unknown, the kinds of pictures that show no digit; and findings, as from `claims.find`.
   """
   pictures = Pictures(config, dataset)
   everything = config.train_configs()

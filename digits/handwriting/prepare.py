@@ -54,7 +54,7 @@ def find_page(image: UInt8[np.ndarray, 'height width']) -> Page:
   paper, to_image = _find_paper(image)
   ink, rims = ink_lib.find_ink(_fit_size(paper))
   edges = f'{" and ".join(rims)} edge{"s" * (len(rims) > 1)}'
-  notes = () if paper is image else ('Only the sheet of paper was read, and nothing around it.',)
+  notes: tuple[str, ...] = () if paper is image else ('Only the sheet of paper was read, and nothing around it.',)
   if rims:
     notes += (f'What is dark along its {edges} was left out.',)
   return Page(ink, to_image @ np.diag([paper.shape[1] / ink.shape[1], paper.shape[0] / ink.shape[0], 1]), notes)
