@@ -14,6 +14,7 @@ from digits.data import corruptions
 from digits.experiments import explain, runner
 from digits.explain import attacks, claims, transforms
 from digits.report import explain_study
+from digits.runtime import sealed_json
 
 MEASURED = {
   'a': {'accuracy': [0.9, 0.92], 'loss': [0.3, 0.2]},
@@ -76,7 +77,7 @@ def test_a_finding_has_its_numbers():
   assert list(finding['numbers']) == ['a.accuracy', 'b.accuracy', 'a.loss']
   assert finding['numbers']['a.accuracy']['mean'] == pytest.approx(0.91)
   # Student's t with one degree of freedom: 12.706 standard errors of 0.01.
-  assert finding['numbers']['a.accuracy']['interval_95'] == pytest.approx((0.91 - 0.12706, 0.91 + 0.12706), abs=1e-4)
+  assert finding['numbers']['a.accuracy']['interval_95'] == pytest.approx([0.91 - 0.12706, 0.91 + 0.12706], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -108,22 +109,22 @@ def tiny(prepared_data_dir, monkeypatch):
   for recipe in recipes.values():
     recipe.update({'epochs': 2, 'batch_size': 32, 'eval_batch_size': 32, 'log_every_steps': 3})
   recipes['mlp'].architecture.hidden_units = 16
-  recipes['cnn'].architecture.update({'features': (2, 3), 'hidden_units': 8})
+  recipes['cnn'].architecture.update({'features': (2,), 'hidden_units': 8})
   config.recipes = ml_collections.ConfigDict(recipes, sort_keys=False)
   config.update({'num_seeds': 2, 'data_dir': str(prepared_data_dir), 'num_validation': 60})
-  config.update({'permuted': ('mlp',), 'sized': ('softmax',), 'sizes': (20, 40), 'least_updates': 3})
+  config.update({'permuted': ('mlp',), 'sized': ('softmax',), 'sizes': (40,), 'least_updates': 3})
   monkeypatch.setattr(config_lib, '_LEAST_EPOCH', 40)
   config.update({'measured': ('softmax', 'cnn'), 'num_attacked': 20, 'probed': ('cnn',), 'num_probed': 100})
   claim = lambda *tests: ((f'It is so in {len(tests)}.', *tests),)
   sections = {
     'order': (('recipes', 'accuracy', ('mlp', 'mlp_permuted')), claim('mlp.accuracy ~ mlp_permuted.accuracy within 1')),
     'width': (('parameters', ('softmax', 'mlp')), claim('mlp.gap > -1.5')),
-    'data': (('sizes',), claim('2 > softmax_of_20.accuracy')),
+    'data': (('sizes',), claim('2 > softmax_of_40.accuracy')),
     'moved': (('moved',), claim('cnn.shift_6 > 1.5')),
     'paper': (('corruptions',), claim(*(f'2 > cnn.corrupted_{name}' for name in corruptions.CORRUPTIONS))),
     'unknown': (('unknown',), claim('cnn.energy - cnn.probability > -2', 'softmax.unsure_noise > -1')),
     'fooled': (('attacks',), claim('2 > cnn.pgd_0.1')),
-    'layers': (('probes',), claim('cnn.probe_conv2 > cnn.probe_pixels')),
+    'layers': (('probes',), claim('cnn.probe_conv1 > cnn.probe_pixels')),
   }
   config.sections = ml_collections.ConfigDict(
     {
@@ -139,12 +140,12 @@ def test_the_experiment_from_one_end_to_the_other(tiny, tmp_path, monkeypatch):
   beside = tmp_path / 'a comparison'
   beside.mkdir()
   (beside / 'report.html').touch()
-  (beside / 'config.json').write_text('{"experiment": "compare"}')
+  sealed_json.write(beside / 'config.json', {'experiment': 'compare'})
   tmp_path = tmp_path / 'explain'
   results = digits.run(tiny, tmp_path)
   assert results['num_seeds'] == 2
   assert set(results['recipes']) == {
-    *('softmax', 'mlp', 'cnn', 'mlp_permuted', 'softmax_of_20', 'softmax_of_40'),
+    *('softmax', 'mlp', 'cnn', 'mlp_permuted', 'softmax_of_40'),
   }
   verdicts = {finding['experiment']: finding['verdict'] for finding in results['findings']}
   assert [name for name, verdict in verdicts.items() if verdict != 'supported'][:1] == ['moved']
@@ -196,7 +197,7 @@ def test_the_names_of_the_measures_are_those_of_the_shipped_grids(tiny):
     ({'measured': ('resnet',)}, "config.measured names 'resnet', which is no recipe"),
     ({'sizes': (40, 20)}, 'the numbers must ascend'),
     ({'sizes': (20, 1000)}, 'asks for 1,000 training images, and there are 240'),
-    ({'probed': ()}, 'cnn.probe_conv2, which is not measured: cnn has accuracy'),
+    ({'probed': ()}, 'cnn.probe_conv1, which is not measured: cnn has accuracy'),
     ({'permuted': ()}, "names 'mlp_permuted', which is no recipe"),
   ],
 )

@@ -166,7 +166,7 @@ def _fit_sizes(config: ExplainConfig, measures: claims.Measured, name: str, num_
   names = [*(f'{name}_of_{count}' for count in config.sizes), name]
   errors_by_seed = 1 - np.array([measures[one]['accuracy'] for one in names]).T
   fitted = statistics.fit_power_law(np.array([*config.sizes, num_train]), errors_by_seed)
-  return fitted and fitted._asdict()
+  return fitted and fitted._asdict() | {'interval_95': fitted.interval_95 and list(fitted.interval_95)}
 
 
 class Pictures:

@@ -131,4 +131,5 @@ def combine(verdicts: Sequence[str]) -> str:
 
 
 def _summarize(per_seed: Float[np.ndarray, ' seeds']) -> dict[str, Any]:
-  return statistics.spread(per_seed) | {'interval_95': statistics.mean_interval(per_seed)}
+  interval = statistics.mean_interval(per_seed)
+  return statistics.spread(per_seed) | {'interval_95': interval and list(interval)}
