@@ -1,11 +1,19 @@
-"""The page to draw on: its forward pass and preparation are Python's, in a real browser."""
+"""The page to draw on: its layers and its preparation are Python's, in a real browser and without one."""
 
 import base64
+import hashlib
+import io
 import json
+import pathlib
 import re
+import shutil
+import subprocess
+import zlib
 
+import conftest
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 from support import chromium
 from support.own_models import OwnResNet, random_variables
@@ -13,7 +21,13 @@ from support.own_models import OwnResNet, random_variables
 from digits import errors
 from digits.export import drawing_page
 from digits.handwriting import prepare
+from digits.models import layers as layers_lib
 from digits.train import step as step_lib
+
+PAGE = conftest.ROOT / 'page'
+NODE = shutil.which('node')
+needs_node = pytest.mark.skipif(NODE is None, reason='Node is not installed: apt-get install nodejs')
+needs_packages = pytest.mark.skipif(not (PAGE / 'node_modules').exists(), reason='Run npm ci in page/ first.')
 
 browser = [
   pytest.mark.browser,
@@ -45,18 +59,106 @@ def test_the_page_is_one_file_with_the_parameters_in_it():
   models = _models()
   content = drawing_page.to_html(models).decode()
   assert len(content) < 2_000_000
-  assert not re.search(r'(src|href)\s*=|https?:|@import|url\(|fetch\(|XMLHttp', content)
-  assert "default-src 'none'" in content
-  written = json.loads(re.search(r'const models = (\[.*\]);\n', content)[1])
+  # The namespace of SVG is a name.
+  code = content.replace('http://www.w3.org/2000/svg', '')
+  assert not re.search(r'src\s*=|<[^>]* href|https?:|@import|url\(|fetch\(|XMLHttp', code)
+  written = json.loads(re.search(r'id="content">(.*)</script>', content)[1])
   assert [model['name'] for model in written] == list(models)
   layers = written[2]['layers']
   block = ['convolution', 'activation', 'max_pool']
   assert [layer['kind'] for layer in layers] == block * 3 + ['dense', 'activation', 'dense']
-  assert [layer['name'] for layer in layers if 'name' in layer] == ['relu'] * 3 + ['sigmoid']
+  assert [layer['activation'] for layer in layers if 'activation' in layer] == ['relu'] * 3 + ['sigmoid']
+  assert [layer['name'] for layer in layers if 'name' in layer] == ['conv1', 'conv2', 'conv3', 'hidden', 'logits']
   kernel = np.frombuffer(base64.b64decode(layers[0]['kernel']), '<f4').reshape(layers[0]['shape'])
   np.testing.assert_array_equal(kernel, models['cnn'].params['conv1']['kernel'])
   kernel = np.frombuffer(base64.b64decode(layers[-1]['kernel']), '<f4').reshape(layers[-1]['shape'])
   np.testing.assert_array_equal(kernel, models['cnn'].params['logits']['kernel'].T)
+
+
+def test_the_policy_lets_only_the_pages_own_script_and_style_in():
+  content = drawing_page.to_html(_models()).decode()
+  policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)[1]
+  parts = [re.search(rf'<{tag}>(.*?)</{tag}>', content, re.DOTALL)[1] for tag in ('script', 'style')]
+  script, style = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
+  assert policy == (
+    f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+  )
+
+
+def test_names_cannot_end_the_script():
+  models = _models()
+  models['mlp'] = models['mlp']._replace(title='</script><!--<script>alert(1)//')
+  content = drawing_page.to_html({'<b>': models['mlp']}).decode()
+  assert content.count('<script') == content.count('</script>') == 2
+  written = json.loads(re.search(r'id="content">(.*)</script>', content)[1])
+  assert (written[0]['name'], written[0]['title']) == ('<b>', '</script><!--<script>alert(1)//')
+
+
+def _unpack(text):
+  return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+
+
+# The page meets the same: page/test/preparation.test.js.
+@pytest.mark.parametrize(
+  'vector', json.loads((PAGE / 'test' / 'preparation.json').read_text()), ids=lambda vector: vector['name']
+)
+def test_python_prepares_what_the_page_is_tested_with(vector):
+  levels = _unpack(vector['levels']).reshape(1, vector['height'], vector['width'])
+  np.testing.assert_array_equal(prepare.prepare(levels).ravel(), _unpack(vector['prepared']))
+
+
+def test_the_page_was_built_since_its_sources_changed():
+  sources = b''.join(path.read_bytes() for path in sorted((PAGE / 'src').iterdir()))
+  digest = base64.b64encode(hashlib.sha256(sources).digest()).decode()
+  content = (conftest.ROOT / 'digits' / 'export' / 'drawing_page.html').read_text()
+  assert f'content="page/src sha256-{digest}"' in content, 'Run npm run build in page/.'
+
+
+@pytest.mark.node
+@needs_node
+@needs_packages
+def test_the_page_is_what_its_sources_build():
+  subprocess.run([NODE, 'build.js', '--check'], cwd=PAGE, check=True)
+
+
+def _sown(model, params, images):
+  """What layers make of images, by the page's number of the item: all that Python shows of it."""
+  variables = {'params': params}
+  logits, state = model.apply(variables, np.asarray(images, np.float32) / 255, mutable='intermediates')
+  described = model.layers()
+  found = {len(described): logits}
+  for i, layer in enumerate(described):
+    sown = state.get('intermediates', {}).get(f'{getattr(layer, "of", None)}_active')
+    if sown:
+      # A pool that follows comes first in Python.
+      last = i + 1
+      while isinstance(described[last], layers_lib.MaxPool):
+        last += 1
+      found[last] = sown[0]
+  return {item: np.asarray(found[item]).reshape(len(images), -1) for item in sorted(found)}
+
+
+@pytest.mark.node
+@needs_node
+def test_every_layer_in_node_agrees_with_python_on_200_test_images(mnist, tmp_path):
+  models = _models()
+  images = mnist.test.image[:200]
+  expected = {name: _sown(one.model, one.params, images) for name, one in models.items()}
+  assert [len(items) for items in expected.values()] == [1, 2, 5, 2, 4, 1]
+  page, job, output = (tmp_path / name for name in ('digits.html', 'job.json', 'output'))
+  page.write_bytes(drawing_page.to_html(models))
+  items = {name: list(found) for name, found in expected.items()}
+  job.write_text(json.dumps({'images': base64.b64encode(images.tobytes()).decode(), 'items': items}))
+  script = pathlib.Path(chromium.__file__).with_name('run_page.mjs')
+  subprocess.run([NODE, script, page, job, output], check=True)
+  values = np.fromfile(output, '<f4').reshape(200, -1)
+  at = 0
+  for name, found in expected.items():
+    for item, array in found.items():
+      part = values[:, at : at + array.shape[1]]
+      np.testing.assert_allclose(part, array, rtol=0, atol=1e-4, err_msg=f'{name}, item {item}')
+      at += array.shape[1]
+  assert at == values.shape[1]
 
 
 def test_a_model_that_says_nothing_of_its_layers_is_refused():
@@ -80,8 +182,8 @@ def _in_browser(opened, levels):
   height, width = levels.shape
   return opened.evaluate(
     f'(() => {{ const levels = Uint8Array.from(atob("{text}"), c => c.charCodeAt(0));'
-    f'const seen = digits.prepare(levels, {width}, {height});'
-    'return {seen: Array.from(seen), logits: digits.models.map(m => Array.from(digits.logits(m, seen)))}; })()'
+    f'const seen = digits.prepare(levels, {width}, {height}), image = digits.toImage(seen);'
+    'return {seen: Array.from(seen), logits: digits.page.models.map(m => Array.from(digits.logits(m, image)))}; })()'
   )
 
 
@@ -104,8 +206,12 @@ class TestInBrowser:
       np.testing.assert_allclose(logits, expected, atol=1e-3)
       np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
 
+  def _clear(self, opened):
+    opened.evaluate('document.getElementById("clear").click(); scrollTo(0, 0)')
+    opened.evaluate('document.querySelectorAll("#models input")[0].click()')
+
   def _levels(self, opened):
-    values = opened.evaluate('Array.from(digits.levels())')
+    values = opened.evaluate('Array.from(digits.page.levels())')
     return np.array(values, np.uint8).reshape(448, 448)
 
   def _draw(self, opened, points, kind='mouse'):
@@ -132,7 +238,7 @@ class TestInBrowser:
       'Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=kind == 'touch'
     )
     opened.call('Emulation.setTouchEmulationEnabled', enabled=kind == 'touch')
-    opened.evaluate('document.getElementById("clear").click(); scrollTo(0, 0)')
+    self._clear(opened)
     assert opened.evaluate('document.documentElement.scrollWidth') <= width
     down = [(0.5, 0.2 + 0.06 * i) for i in range(11)]
     self._draw(opened, down, kind)
@@ -141,7 +247,7 @@ class TestInBrowser:
     self._draw(opened, [(0.3, 0.5), (0.7, 0.5)], kind)
     both = self._levels(opened)
     assert (both > 0).sum() > (first > 0).sum()
-    seen = opened.evaluate('Array.from(digits.prepare(digits.levels(), 448, 448))')
+    seen = opened.evaluate('Array.from(digits.prepare(digits.page.levels(), 448, 448))')
     np.testing.assert_array_equal(np.reshape(seen, (28, 28)), prepare.prepare(both[None])[0, ..., 0])
     assert opened.evaluate('document.querySelectorAll(".best").length') == len(_models())
     opened.evaluate('document.getElementById("undo").click()')
@@ -149,13 +255,16 @@ class TestInBrowser:
     opened.evaluate('document.getElementById("clear").click()')
     assert not self._levels(opened).any()
     assert opened.evaluate('document.querySelectorAll(".best").length') == 0
-    assert opened.evaluate('document.getElementById("undo").disabled') is True
+    assert opened.evaluate('document.getElementById("clear").disabled') is True
+    opened.evaluate('document.getElementById("undo").click()')
+    np.testing.assert_array_equal(self._levels(opened), first)
 
   def _press(self, opened, key, **extra):
     for kind in ('keyDown', 'keyUp'):
       opened.call('Input.dispatchKeyEvent', type=kind, key=key, **extra)
 
   def test_keys_and_screen_reader(self, opened):
+    self._clear(opened)
     self._press(opened, '7')
     assert self._levels(opened).any()
     spoken = opened.evaluate(
@@ -166,8 +275,10 @@ class TestInBrowser:
     self._press(opened, 'z', modifiers=2)
     assert not self._levels(opened).any()
     self._press(opened, '4')
+    four = self._levels(opened)
+    self._press(opened, '5')
     self._press(opened, 'u')
-    assert self._levels(opened).any()
+    np.testing.assert_array_equal(self._levels(opened), four)
     self._press(opened, 'c')
     assert not self._levels(opened).any()
 
@@ -179,3 +290,103 @@ class TestInBrowser:
       self._press(opened, '5')
       levels.append(self._levels(opened))
     np.testing.assert_array_equal(*levels)
+
+  def _choose(self, opened, model, digit='best', rival=''):
+    opened.evaluate(f'document.querySelectorAll("#models input")[{list(_models()).index(model)}].click()')
+    for name, value in (('digit', digit), ('rival', rival)):
+      opened.evaluate(
+        f'(() => {{ const list = document.getElementById("{name}"); list.value = "{value}";'
+        'list.dispatchEvent(new Event("change")); })()'
+      )
+    opened.evaluate('new Promise(done => setTimeout(done, 200))')
+
+  def _texts(self, opened, selector):
+    return opened.evaluate(f'Array.from(document.querySelectorAll("{selector}"), each => each.textContent)')
+
+  def test_what_is_inside_follows_from_the_layers(self, opened):
+    self._clear(opened)
+    self._press(opened, '4')
+    panels = {}
+    for name in _models():
+      self._choose(opened, name)
+      panels[name] = self._texts(opened, '#panels h3')
+    hidden = ['Pixel by pixel', 'Square by square', 'Hidden units']
+    assert panels == {
+      'softmax': ['Pixel by pixel', 'Templates'],
+      'mlp': hidden,
+      'cnn': [*hidden, *(f'Convolution: conv{i}' for i in (1, 2, 3))],
+      'mlp_elu': hidden,
+      'cnn_silu': [*hidden, 'Convolution: conv1', 'Convolution: conv2'],
+      'own': [*hidden, 'Convolution: first', 'Convolution: second'],
+    }
+
+  def test_ink_times_weight_and_the_bias_sum_to_the_logit(self, opened):
+    self._clear(opened)
+    self._press(opened, '4')
+    seen = np.array(opened.evaluate('Array.from(digits.prepare(digits.page.levels(), 448, 448))'))
+    answerer = _models()['softmax']
+    kernel, bias = answerer.params['logits']['kernel'], answerer.params['logits']['bias']
+    for digit, rival in ((4, None), (4, 9)):
+      weights = np.eye(10)[digit] - (0 if rival is None else np.eye(10)[rival])
+      self._choose(opened, 'softmax', digit, '' if rival is None else rival)
+      ink, blank, score = (float(text.replace('\u2212', '-')) for text in self._texts(opened, '.sum dd'))
+      assert ink == pytest.approx(weights @ (kernel @ (seen / 255)), abs=0.006)
+      assert blank == pytest.approx(weights @ bias, abs=0.006)
+      assert score == pytest.approx(ink + blank, abs=0.011)
+    assert self._texts(opened, '#legend-against') == ['speaks for 9']
+    assert opened.evaluate('document.querySelectorAll(".pictures button[aria-pressed=true]").length') == 1
+
+  def test_a_map_is_chosen_with_keys_and_shows_its_kernel(self, opened):
+    self._clear(opened)
+    self._press(opened, '4')
+    self._choose(opened, 'cnn')
+    opened.evaluate('document.querySelectorAll(".maps")[1].querySelector("button").focus()')
+    self._press(opened, 'ArrowRight')
+    label = opened.evaluate('document.activeElement.getAttribute("aria-label")')
+    assert opened.evaluate('document.querySelectorAll(".maps")[1].querySelectorAll("[tabindex=\'0\']").length') == 1
+    self._press(opened, 'Enter', text='\r')
+    captions = self._texts(opened, '.detail:not([hidden]) > figure > figcaption')
+    number = re.match(r'Map (\d+), at most [\d.]+$', label)[1]
+    assert captions[0].startswith(f'Where map {number} fires')
+    assert captions[1] == 'Its kernel, by map that comes in: the 8 largest of 16'
+    assert opened.evaluate('document.querySelectorAll(".detail:not([hidden]) .pictures canvas").length') == 8
+    self._press(opened, 'Enter', text='\r')
+    assert opened.evaluate('document.querySelectorAll(".detail:not([hidden])").length') == 0
+
+  def test_a_link_carries_the_strokes(self, opened):
+    self._clear(opened)
+    self._press(opened, '5')
+    before = self._levels(opened)
+    opened.evaluate('document.getElementById("link").click()')
+    fragment = opened.evaluate('location.hash')
+    assert fragment.startswith('#drawing=')
+    self._clear(opened)
+    for follow in ('', fragment):
+      opened.evaluate(f'new Promise(done => {{ location.hash = "{follow}"; setTimeout(done, 100); }})')
+    np.testing.assert_array_equal(self._levels(opened), before)
+    opened.evaluate('new Promise(done => { location.hash = "#drawing=A"; setTimeout(done, 100); })')
+    assert self._texts(opened, '#note') == ['The link is damaged: copy it again.']
+    assert self._levels(opened).any()
+
+  def test_the_picture_shows_the_drawing_and_the_answers(self, opened, tmp_path):
+    opened.call('Browser.setDownloadBehavior', behavior='allow', downloadPath=str(tmp_path))
+    self._clear(opened)
+    self._press(opened, '7')
+    opened.evaluate('document.getElementById("save").click()')
+    for _ in range(100):
+      if (tmp_path / 'digit.png').exists():
+        break
+      opened.evaluate('new Promise(done => setTimeout(done, 50))')
+    picture = np.asarray(Image.open(io.BytesIO((tmp_path / 'digit.png').read_bytes())).convert('L'))
+    assert picture.shape == (512, 512 + 272 * len(_models()))
+    np.testing.assert_allclose(255 - picture[32:480, 32:480], self._levels(opened), atol=1)
+    assert all((picture[32:480, 512 + 272 * i : 752 + 272 * i] < 128).sum() > 300 for i in range(len(_models())))
+
+  def test_right_to_left_fits_too(self, opened):
+    for width in (1280, 390):
+      opened.call('Emulation.setDeviceMetricsOverride', width=width, height=800, deviceScaleFactor=1, mobile=False)
+      opened.evaluate('document.documentElement.dir = "rtl"')
+      for name in _models():
+        self._choose(opened, name)
+        assert opened.evaluate('document.documentElement.scrollWidth') <= width
+    opened.evaluate('document.documentElement.dir = "ltr"')

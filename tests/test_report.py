@@ -71,7 +71,7 @@ def test_the_page_is_accessible(page):
 def test_the_page_to_draw_on_is_in_it(comparison, page):
   (frame,) = [attrs for tag, attrs in Outline(page.read_text()).tags if tag == 'iframe']
   temperature = comparison_lib.summarize(comparison)['models']['mlp']['calibration']['temperature']['per_seed'][0]
-  written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
+  written = json.loads(re.search(r'id="content">(.*)</script>', frame['srcdoc'])[1])
   assert [model['name'] for model in written] == ['softmax', 'mlp', 'cnn']
   assert written[1]['temperature'] == temperature != 1
 
@@ -119,7 +119,7 @@ def test_a_model_that_says_nothing_of_its_layers_is_left_out_of_two_parts_and_sa
   outline = Outline(text)
   assert text.count('<li>silent does not describe its layers, so it is left out here.</li>') == 2
   (frame,) = [attrs for tag, attrs in outline.tags if tag == 'iframe']
-  written = json.loads(re.search(r'const models = (\[.*\]);\n', frame['srcdoc'])[1])
+  written = json.loads(re.search(r'id="content">(.*)</script>', frame['srcdoc'])[1])
   assert [(model['name'], model['title']) for model in written] == [
     ('described', 'layers of my own'),
     ('wide', 'one hidden layer'),

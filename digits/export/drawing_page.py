@@ -13,6 +13,7 @@ import numpy as np
 from digits.export.formats import described_layers
 from digits.models import layers as layers_lib
 
+# Built from page/: see CONTRIBUTING.md.
 _TEMPLATE = pathlib.Path(__file__).with_name('drawing_page.html')
 
 
@@ -50,8 +51,8 @@ def to_html(answerers: Mapping[str, Answerer]) -> bytes:
     }
     for name, answerer in answerers.items()
   ]
-  # Inside a script element, `</` could end it.
-  text = json.dumps(content, allow_nan=False).replace('</', '<\\/')
+  # Inside a script element, `</` could end it, and `<!--` begin a comment.
+  text = json.dumps(content, allow_nan=False).replace('<', '\\u003c')
   return _TEMPLATE.read_text(encoding='utf-8').replace('/*MODELS*/', text).encode()
 
 
@@ -59,13 +60,19 @@ def _encode_layer(layer: layers_lib.Layer, params: PyTree) -> dict[str, Any]:
   if isinstance(layer, layers_lib.MaxPool):
     return {'kind': 'max_pool'}
   if isinstance(layer, layers_lib.Nonlinearity):
-    return {'kind': 'activation', 'name': layer.activation}
+    return {'kind': 'activation', 'activation': layer.activation}
   kernel = params[layer.name]['kernel']
   kind = 'convolution'
   if isinstance(layer, layers_lib.Dense):
     # The page takes the inputs in turn and skips those that are zero, most of an image.
     kernel, kind = kernel.T, 'dense'
-  return {'kind': kind, 'shape': kernel.shape, 'kernel': _encode(kernel), 'bias': _encode(params[layer.name]['bias'])}
+  return {
+    'kind': kind,
+    'name': layer.name,
+    'shape': kernel.shape,
+    'kernel': _encode(kernel),
+    'bias': _encode(params[layer.name]['bias']),
+  }
 
 
 def _encode(array: Float[np.ndarray, '...']) -> str:

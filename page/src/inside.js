@@ -1,0 +1,95 @@
+/** The part of the page that shows one model from inside, for a digit and perhaps against another. */
+
+import {bestOf} from './answers.js';
+import {find, make} from './dom.js';
+import {direction} from './explanation.js';
+import {run, toImage} from './inference.js';
+import {makePanels} from './panels.js';
+import {readPalette} from './picture.js';
+
+/** @import {Model} from './model.js' */
+/** @import {Panel} from './panels.js' */
+
+// After so many milliseconds without a change the pen rests.
+const REST = 120;
+
+/** What is chosen, and the panels that show it. */
+export class Inside {
+  #panels = find('panels', HTMLElement);
+  #digit = find('digit', HTMLSelectElement);
+  #rival = find('rival', HTMLSelectElement);
+  /** @type {Uint8Array} */
+  #levels = new Uint8Array(0);
+  #timer = 0;
+  #frame = 0;
+  /** @type {Panel[]} */
+  #shown = [];
+
+  /** @param {Model[]} models */
+  constructor(models) {
+    this.model = models[0];
+    const digits = Array.from({length: 10}, (_, digit) => String(digit));
+    this.#digit.append(make('option', {value: 'best'}, 'its answer'));
+    this.#rival.append(make('option', {value: ''}, '\u2014'), make('option', {value: 'second'}, 'its second choice'));
+    for (const select of [this.#digit, this.#rival]) {
+      select.append(...digits.map((digit) => make('option', {value: digit}, digit)));
+      select.addEventListener('change', () => this.#show(true));
+    }
+    models.forEach((model, i) => {
+      const input = make('input', {type: 'radio', name: 'model', checked: i === 0});
+      input.addEventListener('change', () => this.#choose(model));
+      find('models', HTMLFieldSetElement).append(make('label', {}, input, model.name));
+    });
+    this.#choose(this.model);
+  }
+
+  /**
+   * Shows a drawing soon: after the answers, and in full when the pen rests.
+   * @param {Uint8Array} levels
+   */
+  update(levels) {
+    this.#levels = levels;
+    cancelAnimationFrame(this.#frame);
+    this.#frame = requestAnimationFrame(() => this.#show(false));
+    clearTimeout(this.#timer);
+    this.#timer = window.setTimeout(() => this.#show(true), REST);
+  }
+
+  /** @param {Model} model */
+  #choose(model) {
+    this.model = model;
+    this.#shown = makePanels(model, (digit) => {
+      this.#digit.value = String(digit);
+      this.#show(true);
+    });
+    this.#panels.replaceChildren(...this.#shown.map(({element}) => element));
+    if (this.#levels.length) this.#show(true);
+  }
+
+  /** @param {boolean} isResting */
+  #show(isResting) {
+    const image = toImage(this.#levels);
+    const trace = run(this.model, image);
+    const {digit, rival} = this.#question(trace[trace.length - 1].values);
+    const isEmpty = !this.#levels.some((level) => level);
+    const moment = {
+      image, trace, digit, rival, isEmpty, isResting, weights: direction(digit, rival), palette: readPalette(),
+    };
+    find('legend-for', HTMLElement).textContent = `speaks for ${digit}`;
+    const against = rival === null ? `speaks against ${digit}` : `speaks for ${rival}`;
+    find('legend-against', HTMLElement).textContent = against;
+    for (const panel of this.#shown) panel.show(moment);
+  }
+
+  /**
+   * The digit in question, and the rival.
+   * @param {Float32Array} logits
+   */
+  #question(logits) {
+    const digit = this.#digit.value === 'best' ? bestOf(logits) : Number(this.#digit.value);
+    const others = logits.map((value, i) => (i === digit ? -Infinity : value));
+    const chosen = this.#rival.value === 'second' ? bestOf(others) : Number(this.#rival.value);
+    // A digit is not its own rival.
+    return {digit, rival: this.#rival.value === '' || chosen === digit ? null : chosen};
+  }
+}
