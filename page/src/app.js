@@ -2,7 +2,7 @@
 
 import {Card} from './answers.js';
 import {find} from './dom.js';
-import {logits, softmax, toImage} from './inference.js';
+import {logitsOf, run, softmax, toImage} from './inference.js';
 import {Inside} from './inside.js';
 import {readModels, SIDE} from './model.js';
 import {Pad} from './pad.js';
@@ -36,7 +36,8 @@ export function start() {
     const levels = prepare(pad.levels(), canvas.width, canvas.height);
     const image = toImage(levels);
     const isEmpty = !levels.some((level) => level);
-    answers = models.map((model) => (isEmpty ? null : softmax(logits(model, image), model.temperature)));
+    const traces = models.map((model) => run(model, image));
+    answers = models.map((model, i) => (isEmpty ? null : softmax(logitsOf(traces[i]), model.temperature)));
     const said = cards.map((card, i) => card.show(answers[i]));
     paintLevels(seen, levels, SIDE);
     undoButton.disabled = !pad.drawing.canUndo;
@@ -49,7 +50,7 @@ export function start() {
       const text = isEmpty ? 'Nothing drawn.' : said.join(' ');
       speaking = window.setTimeout(() => { find('status', HTMLElement).textContent = text; }, SPEAK_AFTER);
     }
-    inside.update(levels);
+    inside.update(traces);
   }
 
   /** @param {string} text */

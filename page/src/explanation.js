@@ -10,6 +10,18 @@ import {logits, run} from './inference.js';
 const STEPS = 12;
 
 /**
+ * Runs to the end what comes in steps.
+ * @template T
+ * @param {Generator<void, T>} steps
+ * @returns {T}
+ */
+function finish(steps) {
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  return step.value;
+}
+
+/**
  * How a weighted sum of one item of a trace changes with another item before it.
  * @param {Model} model
  * @param {Maps[]} trace
@@ -140,6 +152,17 @@ function isIdentity(layer) {
  * @returns {Evidence}
  */
 export function evidence(model, image, weights) {
+  return finish(evidenceInSteps(model, image, weights));
+}
+
+/**
+ * The same, in steps of some milliseconds, between which there is time for other work.
+ * @param {Model} model
+ * @param {Maps} image
+ * @param {ArrayLike<number>} weights of the logits
+ * @returns {Generator<void, Evidence>}
+ */
+export function* evidenceInSteps(model, image, weights) {
   const steps = isLinear(model) ? 1 : STEPS;
   const pixels = new Float32Array(image.values.length);
   for (let step = 0; step < steps; step++) {
@@ -147,6 +170,7 @@ export function evidence(model, image, weights) {
     gradient(model, trace, weights).forEach((slope, i) => {
       pixels[i] += (slope * image.values[i]) / steps;
     });
+    yield;
   }
   const total = (/** @type {Maps} */ x) => dot(weights, logits(model, x));
   return {pixels, ink: pixels.reduce((a, b) => a + b, 0), blank: total(scaled(image, 0)), score: total(image)};
@@ -163,6 +187,17 @@ export const PATCH = 4;
  * @param {ArrayLike<number>} weights of the logits
  */
 export function occlusion(model, image, weights) {
+  return finish(occlusionInSteps(model, image, weights));
+}
+
+/**
+ * The same, in steps of some milliseconds.
+ * @param {Model} model
+ * @param {Maps} image
+ * @param {ArrayLike<number>} weights of the logits
+ * @returns {Generator<void, Float32Array>}
+ */
+export function* occlusionInSteps(model, image, weights) {
   const {values, size} = image;
   const lost = new Float32Array(values.length);
   const whole = dot(weights, logits(model, image));
@@ -174,6 +209,7 @@ export function occlusion(model, image, weights) {
       for (const i of places) wiped[i] = 0;
       const change = whole - dot(weights, logits(model, {...image, values: wiped}));
       for (const i of places) lost[i] = change;
+      yield;
     }
   }
   return lost;

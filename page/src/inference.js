@@ -31,12 +31,20 @@ export function run(model, image) {
 }
 
 /**
+ * The logits, which are the output of the last layer.
+ * @param {Maps[]} trace
+ */
+export function logitsOf(trace) {
+  return trace[trace.length - 1].values;
+}
+
+/**
  * The logits of an image.
  * @param {Model} model
  * @param {Maps} image
  */
 export function logits(model, image) {
-  return model.layers.reduce((x, layer) => apply(layer, x), image).values;
+  return logitsOf(run(model, image));
 }
 
 /**
@@ -79,22 +87,46 @@ function convolve({shape: [height, width, channels, features], kernel, bias}, {v
   const top = (height - 1) >> 1;
   const left = (width - 1) >> 1;
   const output = new Float32Array(size * size * features);
-  const sums = new Float64Array(features);
-  for (let i = 0; i < size; i++) {
-    for (let j = 0; j < size; j++) {
-      sums.set(bias);
+  // What comes into one place that is not zero, and where its weights begin: most of an image is empty, and so is much
+  // of what follows a ReLU.
+  const inputs = new Float64Array(height * width * channels);
+  const weights = new Int32Array(height * width * channels);
+  for (let i = 0, to = 0; i < size; i++) {
+    for (let j = 0; j < size; j++, to += features) {
+      let count = 0;
       for (let a = Math.max(0, top - i); a < Math.min(height, size + top - i); a++) {
         for (let b = Math.max(0, left - j); b < Math.min(width, size + left - j); b++) {
           const from = ((i + a - top) * size + j + b - left) * channels;
           const at = (a * width + b) * channels * features;
           for (let c = 0; c < channels; c++) {
-            const value = values[from + c];
-            // Most of an image is empty, and so is much of what follows a ReLU.
-            if (value) for (let o = 0, k = at + c * features; o < features; o++, k++) sums[o] += value * kernel[k];
+            if (!values[from + c]) continue;
+            inputs[count] = values[from + c];
+            weights[count++] = at + c * features;
           }
         }
       }
-      output.set(sums, (i * size + j) * features);
+      // Four sums at a time, which stay in registers.
+      let o = 0;
+      for (; o + 4 <= features; o += 4) {
+        let [s, t, u, v] = [bias[o], bias[o + 1], bias[o + 2], bias[o + 3]];
+        for (let n = 0; n < count; n++) {
+          const input = inputs[n];
+          const k = weights[n] + o;
+          s += input * kernel[k];
+          t += input * kernel[k + 1];
+          u += input * kernel[k + 2];
+          v += input * kernel[k + 3];
+        }
+        output[to + o] = s;
+        output[to + o + 1] = t;
+        output[to + o + 2] = u;
+        output[to + o + 3] = v;
+      }
+      for (; o < features; o++) {
+        let sum = bias[o];
+        for (let n = 0; n < count; n++) sum += inputs[n] * kernel[weights[n] + o];
+        output[to + o] = sum;
+      }
     }
   }
   return {values: output, size, channels: features};

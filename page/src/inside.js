@@ -3,30 +3,36 @@
 import {bestOf} from './answers.js';
 import {find, make} from './dom.js';
 import {direction} from './explanation.js';
-import {run, toImage} from './inference.js';
+import {logitsOf} from './inference.js';
 import {makePanels} from './panels.js';
 import {readPalette} from './picture.js';
 
+/** @import {Maps} from './inference.js' */
 /** @import {Model} from './model.js' */
-/** @import {Panel} from './panels.js' */
+/** @import {Moment, Panel} from './panels.js' */
 
 // After so many milliseconds without a change the pen rests.
 const REST = 120;
 
 /** What is chosen, and the panels that show it. */
 export class Inside {
+  /** @type {Model[]} */
+  #models;
   #panels = find('panels', HTMLElement);
   #digit = find('digit', HTMLSelectElement);
   #rival = find('rival', HTMLSelectElement);
-  /** @type {Uint8Array} */
-  #levels = new Uint8Array(0);
+  /** @type {Maps[][]} */
+  #traces = [];
   #timer = 0;
   #frame = 0;
+  // Counts what was shown, so that refining stops when there is something new.
+  #turn = 0;
   /** @type {Panel[]} */
   #shown = [];
 
   /** @param {Model[]} models */
   constructor(models) {
+    this.#models = models;
     this.model = models[0];
     const digits = Array.from({length: 10}, (_, digit) => String(digit));
     this.#digit.append(make('option', {value: 'best'}, 'its answer'));
@@ -45,10 +51,11 @@ export class Inside {
 
   /**
    * Shows a drawing soon: after the answers, and in full when the pen rests.
-   * @param {Uint8Array} levels
+   * @param {Maps[][]} traces what each model's layers make of it
    */
-  update(levels) {
-    this.#levels = levels;
+  update(traces) {
+    this.#traces = traces;
+    this.#turn++;
     cancelAnimationFrame(this.#frame);
     this.#frame = requestAnimationFrame(() => this.#show(false));
     clearTimeout(this.#timer);
@@ -63,15 +70,15 @@ export class Inside {
       this.#show(true);
     });
     this.#panels.replaceChildren(...this.#shown.map(({element}) => element));
-    if (this.#levels.length) this.#show(true);
+    if (this.#traces.length) this.#show(true);
   }
 
   /** @param {boolean} isResting */
   #show(isResting) {
-    const image = toImage(this.#levels);
-    const trace = run(this.model, image);
-    const {digit, rival} = this.#question(trace[trace.length - 1].values);
-    const isEmpty = !this.#levels.some((level) => level);
+    const trace = this.#traces[this.#models.indexOf(this.model)];
+    const [image] = trace;
+    const {digit, rival} = this.#question(logitsOf(trace));
+    const isEmpty = !image.values.some((value) => value);
     const moment = {
       image, trace, digit, rival, isEmpty, isResting, weights: direction(digit, rival), palette: readPalette(),
     };
@@ -79,6 +86,19 @@ export class Inside {
     const against = rival === null ? `speaks against ${digit}` : `speaks for ${rival}`;
     find('legend-against', HTMLElement).textContent = against;
     for (const panel of this.#shown) panel.show(moment);
+    if (isResting) this.#refine(moment);
+  }
+
+  /** @param {Moment} moment */
+  async #refine(moment) {
+    const turn = ++this.#turn;
+    for (const panel of this.#shown) {
+      for (const steps = panel.refine?.(moment); steps && !steps.next().done; ) {
+        // A stroke that begins now is answered now.
+        await new Promise((done) => setTimeout(done));
+        if (turn !== this.#turn) return;
+      }
+    }
   }
 
   /**

@@ -95,7 +95,7 @@ export class Pad {
     const {width, height} = this.canvas;
     const {data} = this.context.getImageData(0, 0, width, height);
     const levels = new Uint8Array(width * height);
-    for (let i = 0; i < levels.length; i++) levels[i] = data[4 * i + 3];
+    for (let i = 0, k = 3; i < levels.length; i++, k += 4) levels[i] = data[k];
     return levels;
   }
 }

@@ -2,22 +2,25 @@
 
 import {make, makeCanvas, rove, signed} from './dom.js';
 import {
-  channelOf, evidence, featureMaps, hiddenUnits, isLinear, kernelsOf, occlusion, PATCH, templates, unitImage,
+  channelOf, evidence, evidenceInSteps, featureMaps, hiddenUnits, isLinear, kernelsOf, occlusionInSteps, PATCH,
+  templates, unitImage,
 } from './explanation.js';
 import {SIDE} from './model.js';
 import {largestOf, paintOver, paintSigned} from './picture.js';
 
+/** @import {Evidence} from './explanation.js' */
 /** @import {Maps} from './inference.js' */
 /** @import {Model} from './model.js' */
 /** @import {Palette} from './picture.js' */
 
 /**
  * A drawing and a question about it: why a digit, and perhaps why not a rival, which `weights` of the logits say too.
- * Where the pen rests, there is time for what takes longer.
  * @typedef {{image: Maps, trace: Maps[], weights: number[], digit: number, rival: number | null, isEmpty: boolean,
  *   isResting: boolean, palette: Palette}} Moment
  *
- * @typedef {{element: HTMLElement, show: (moment: Moment) => void}} Panel
+ * A panel shows what is quick to find at once, and refines the rest in steps of some milliseconds when the pen rests.
+ * @typedef {{element: HTMLElement, show: (moment: Moment) => void, refine?: (moment: Moment) => Generator<void, void>}}
+ *   Panel
  */
 
 const STRONGEST_UNITS = 8;
@@ -67,21 +70,32 @@ function makeEvidence(model) {
   const about = isLinear(model)
     ? 'Each pixel: its ink times its weight.'
     : 'Each pixel: its ink times the mean of its gradient on the way from blank paper to this drawing.';
+  const element = makePanel('Pixel by pixel', about, false, canvas, sum);
+
+  /**
+   * @param {Moment} moment
+   * @param {Evidence} found
+   */
+  function paint({digit, rival, isEmpty, palette}, {pixels, ink, blank, score}) {
+    paintSigned(canvas, pixels, SIDE, palette);
+    const total = rival === null ? `logit of ${digit}` : `${digit} ahead of ${rival} by`;
+    /** @type {[string, number][]} */
+    const terms = [['all ink', ink], [isLinear(model) ? 'bias' : 'blank paper', blank]];
+    // What the steps of the mean leave out.
+    if (Math.abs(score - ink - blank) >= 0.005) terms.push(['left over', score - ink - blank]);
+    terms.push([total, score]);
+    const rows = terms.map(([name, value]) => [make('dt', {}, name), make('dd', {}, make('bdi', {}, signed(value)))]);
+    sum.replaceChildren(...rows.flat());
+    canvas.setAttribute('aria-label', isEmpty ? 'Nothing drawn' : `What each pixel adds: ${signed(ink)} together`);
+  }
+
   return {
-    element: makePanel('Pixel by pixel', about, false, canvas, sum),
-    show({image, weights, digit, rival, isResting, isEmpty, palette}) {
-      if (!isResting && !isLinear(model)) return;
-      const {pixels, ink, blank, score} = evidence(model, image, weights);
-      paintSigned(canvas, pixels, SIDE, palette);
-      const total = rival === null ? `logit of ${digit}` : `${digit} ahead of ${rival} by`;
-      /** @type {[string, number][]} */
-      const terms = [['all ink', ink], [isLinear(model) ? 'bias' : 'blank paper', blank]];
-      // What the steps of the mean leave out.
-      if (Math.abs(score - ink - blank) >= 0.005) terms.push(['left over', score - ink - blank]);
-      terms.push([total, score]);
-      const rows = terms.map(([name, value]) => [make('dt', {}, name), make('dd', {}, make('bdi', {}, signed(value)))]);
-      sum.replaceChildren(...rows.flat());
-      canvas.setAttribute('aria-label', isEmpty ? 'Nothing drawn' : `What each pixel adds: ${signed(ink)} together`);
+    element,
+    show(moment) {
+      if (isLinear(model)) paint(moment, evidence(model, moment.image, moment.weights));
+    },
+    * refine(moment) {
+      if (!isLinear(model)) paint(moment, yield* evidenceInSteps(model, moment.image, moment.weights));
     },
   };
 }
@@ -97,9 +111,9 @@ function makeOcclusion(model) {
   const about = `Each square of ${PATCH}\u00d7${PATCH} pixels: what is lost when it is wiped out.`;
   return {
     element: makePanel('Square by square', about, false, canvas, most),
-    show({image, weights, isResting, palette}) {
-      if (!isResting) return;
-      const lost = occlusion(model, image, weights);
+    show() {},
+    * refine({image, weights, palette}) {
+      const lost = yield* occlusionInSteps(model, image, weights);
       const largest = largestOf(lost);
       paintSigned(canvas, lost, SIDE, palette);
       most.textContent = largest ? `At most ${largest.toFixed(2)} in one square.` : '';
@@ -127,7 +141,8 @@ function makeTemplates(model, chooseDigit) {
   rove(group);
   return {
     element: makePanel('Templates', 'The weights of each digit, which the ink is multiplied with.', false, group),
-    show({digit, palette}) {
+    show({digit, isResting, palette}) {
+      if (!isResting) return;
       buttons.forEach(({button, canvas}, i) => {
         paintSigned(canvas, images[i], SIDE, palette, largest);
         button.setAttribute('aria-pressed', String(i === digit));
@@ -157,21 +172,24 @@ function makeUnits(model) {
   const about = 'A bar is as high as its unit is active. Below it: the units that add most, and what each looks for.';
   return {
     element: makePanel('Hidden units', about, true, bars, pictures),
-    show({trace, weights, isResting, isEmpty, palette}) {
+    show({trace, weights}) {
+      const units = hiddenUnits(model, trace, weights);
+      if (units) showBars(bars, units.active, units.added);
+    },
+    * refine({trace, weights, isEmpty, palette}) {
       const units = hiddenUnits(model, trace, weights);
       if (!units) return;
       const {layer, active, added} = units;
-      showBars(bars, active, added);
-      if (!isResting) return;
       const order = Array.from(added.keys()).sort((a, b) => Math.abs(added[b]) - Math.abs(added[a]));
-      strongest.forEach(({canvas, caption, figure}, i) => {
+      for (const [i, {canvas, caption, figure}] of strongest.entries()) {
         const unit = order[i];
         figure.hidden = isEmpty || unit === undefined;
-        if (figure.hidden) return;
+        if (figure.hidden) continue;
         paintSigned(canvas, unitImage(model, trace, layer, unit), SIDE, palette);
         const lines = [`no. ${unit}`, `active ${active[unit].toFixed(2)}`, `adds ${signed(added[unit])}`];
         caption.replaceChildren(...lines.flatMap((line) => [line, make('br')]));
-      });
+        yield;
+      }
     },
   };
 }

@@ -19,16 +19,6 @@ export function readPalette() {
   return {paper: read('paper'), ink: read('ink'), for: read('for'), against: read('against')};
 }
 
-/**
- * @param {Color} from
- * @param {Color} to
- * @param {number} share
- * @returns {Color}
- */
-function mix(from, to, share) {
-  return /** @type {Color} */ (from.map((value, i) => value + (to[i] - value) * share));
-}
-
 /** @param {ArrayLike<number>} values */
 export function largestOf(values) {
   let largest = 0;
@@ -45,10 +35,13 @@ export function largestOf(values) {
  * @param {number} largest is painted at full strength
  */
 export function paintSigned(canvas, values, width, palette, largest = largestOf(values)) {
-  paint(canvas, values.length, width, (i) => {
+  const picture = new ImageData(width, values.length / width);
+  for (let i = 0; i < values.length; i++) {
+    put(picture, i, palette.paper, 1);
     const share = largest ? Math.min(1, Math.abs(values[i]) / largest) : 0;
-    return mix(palette.paper, values[i] > 0 ? palette.for : palette.against, share);
-  });
+    put(picture, i, values[i] > 0 ? palette.for : palette.against, share);
+  }
+  show(canvas, picture);
 }
 
 /**
@@ -63,14 +56,16 @@ export function paintOver(canvas, ink, width, map, palette) {
   const size = Math.sqrt(map.length);
   const stride = 2 ** Math.floor(Math.log2(width / size));
   const largest = largestOf(map);
-  paint(canvas, ink.length, width, (i) => {
+  const picture = new ImageData(width, ink.length / width);
+  for (let i = 0; i < ink.length; i++) {
     const [y, x] = [Math.floor(i / width / stride), Math.floor((i % width) / stride)];
     // Pooling drops an odd last row or column.
     const value = y < size && x < size ? map[y * size + x] : 0;
-    const share = largest ? Math.abs(value) / largest : 0;
-    const base = mix(palette.paper, palette.ink, 0.6 * ink[i]);
-    return mix(base, value > 0 ? palette.for : palette.against, 0.75 * share);
-  });
+    put(picture, i, palette.paper, 1);
+    put(picture, i, palette.ink, 0.6 * ink[i]);
+    put(picture, i, value > 0 ? palette.for : palette.against, largest ? (0.75 * Math.abs(value)) / largest : 0);
+  }
+  show(canvas, picture);
 }
 
 /**
@@ -80,24 +75,28 @@ export function paintOver(canvas, ink, width, map, palette) {
  * @param {number} width
  */
 export function paintLevels(canvas, levels, width) {
-  paint(canvas, levels.length, width, (i) => [levels[i], levels[i], levels[i]]);
+  const picture = new ImageData(width, levels.length / width);
+  for (let i = 0; i < levels.length; i++) put(picture, i, [levels[i], levels[i], levels[i]], 1);
+  show(canvas, picture);
+}
+
+/**
+ * Covers a pixel with a colour; the share says how much.
+ * @param {ImageData} picture
+ * @param {number} i
+ * @param {Color} color
+ * @param {number} share 0 to 1
+ */
+function put({data}, i, color, share) {
+  for (let k = 0; k < 3; k++) data[4 * i + k] += (color[k] - data[4 * i + k]) * share;
+  data[4 * i + 3] = 255;
 }
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @param {number} count
- * @param {number} width
- * @param {(i: number) => Color} colorOf
+ * @param {ImageData} picture
  */
-function paint(canvas, count, width, colorOf) {
-  const picture = new ImageData(width, count / width);
-  for (let i = 0; i < count; i++) {
-    const [red, green, blue] = colorOf(i);
-    picture.data[4 * i] = red;
-    picture.data[4 * i + 1] = green;
-    picture.data[4 * i + 2] = blue;
-    picture.data[4 * i + 3] = 255;
-  }
+function show(canvas, picture) {
   // Setting a size clears a canvas, which would be seen.
   if (canvas.width !== picture.width || canvas.height !== picture.height) {
     Object.assign(canvas, {width: picture.width, height: picture.height});

@@ -24,11 +24,39 @@ export function prepare(levels, width, height) {
   let peak = 0;
   for (let i = 0; i < levels.length; i++) if (levels[i] > peak) peak = levels[i];
   if (peak <= Math.max(FLAT_LEVELS, 255 * LEAST_CONTRAST)) return new Uint8Array(SIDE * SIDE);
-  const ink = new Float32Array(levels.length);
   const faint = Math.max(FLAT_LEVELS, Math.min(width, height) < LARGE ? 0 : FAINT * peak);
-  for (let i = 0; i < levels.length; i++) if (levels[i] > faint) ink[i] = levels[i] / peak;
-  dropSpecks(ink, width, height);
-  return center(ink, width, height);
+  // The rest of the paper is left out, because a drawing is prepared in every frame.
+  const {top, bottom, left, right} = findBox(levels, width, height, faint);
+  const [wide, tall] = [right - left, bottom - top];
+  const ink = new Float32Array(wide * tall);
+  for (let y = 0, i = 0; y < tall; y++) {
+    for (let x = 0, from = (top + y) * width + left; x < wide; x++, i++, from++) {
+      if (levels[from] > faint) ink[i] = levels[from] / peak;
+    }
+  }
+  dropSpecks(ink, wide, tall);
+  return center(ink, wide, tall);
+}
+
+/**
+ * The box around all values above one; right and bottom are just outside.
+ * @param {ArrayLike<number>} values
+ * @param {number} width
+ * @param {number} height
+ * @param {number} above
+ */
+function findBox(values, width, height, above) {
+  let [top, bottom, left, right] = [height, 0, width, 0];
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (!(values[i] > above)) continue;
+      if (y < top) top = y;
+      bottom = y + 1;
+      if (x < left) left = x;
+      if (x >= right) right = x + 1;
+    }
+  }
+  return {top, bottom, left, right};
 }
 
 /**
@@ -37,45 +65,68 @@ export function prepare(levels, width, height) {
  * @param {number} height
  */
 function dropSpecks(ink, width, height) {
-  const seen = new Uint8Array(ink.length);
-  const pieces = [];
-  for (let start = 0; start < ink.length; start++) {
-    if (ink[start] && !seen[start]) pieces.push(findPiece(ink, seen, start, width, height));
+  const runs = findRuns(ink, width, height);
+  /** @type {Map<Run, {top: number, bottom: number, left: number, right: number}>} */
+  const boxes = new Map();
+  for (const run of runs) {
+    const {y, left, right} = run;
+    const box = boxes.get(rootOf(run));
+    // Runs come from top to bottom.
+    if (!box) boxes.set(rootOf(run), {top: y, bottom: y, left, right});
+    else Object.assign(box, {bottom: y, left: Math.min(box.left, left), right: Math.max(box.right, right)});
   }
-  const largest = pieces.reduce((most, {size}) => Math.max(most, size), 0);
-  for (const {piece, size} of pieces) if (size < SPECK * largest) for (const i of piece) ink[i] = 0;
+  const sizes = new Map();
+  for (const [root, {top, bottom, left, right}] of boxes) sizes.set(root, Math.max(bottom + 1 - top, right - left));
+  const largest = Math.max(...sizes.values());
+  for (const run of runs) {
+    if (sizes.get(rootOf(run)) < SPECK * largest) ink.fill(0, run.y * width + run.left, run.y * width + run.right);
+  }
 }
 
 /**
- * The piece of ink that a pixel belongs to; pixels touch by sides or corners.
+ * Ink side by side in a row, from left to before right, and another run of the same piece or itself.
+ * @typedef {{y: number, left: number, right: number, parent: Run}} Run
+ */
+
+/**
+ * All runs of ink from top to bottom, those that touch by sides or corners joined to pieces.
  * @param {Float32Array} ink
- * @param {Uint8Array} seen is marked
- * @param {number} start
  * @param {number} width
  * @param {number} height
+ * @returns {Run[]}
  */
-function findPiece(ink, seen, start, width, height) {
-  const piece = [start];
-  let [top, bottom, left, right] = [height, 0, width, 0];
-  seen[start] = 1;
-  for (let k = 0; k < piece.length; k++) {
-    const x = piece[k] % width;
-    const y = (piece[k] - x) / width;
-    if (y < top) top = y;
-    if (y > bottom) bottom = y;
-    if (x < left) left = x;
-    if (x > right) right = x;
-    for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-      for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
-        const i = v * width + u;
-        if (ink[i] && !seen[i]) {
-          seen[i] = 1;
-          piece.push(i);
-        }
+function findRuns(ink, width, height) {
+  const runs = [];
+  /** @type {Run[]} */
+  let above = [];
+  for (let y = 0; y < height; y++) {
+    /** @type {Run[]} */
+    const row = [];
+    for (let x = 0, i = y * width; x < width; x++, i++) {
+      if (!ink[i]) continue;
+      const left = x;
+      while (x < width && ink[i]) {
+        x++;
+        i++;
       }
+      const run = /** @type {Run} */ ({y, left, right: x});
+      run.parent = run;
+      for (const other of above) if (other.left <= x && left <= other.right) rootOf(other).parent = rootOf(run);
+      row.push(run);
     }
+    runs.push(...row);
+    above = row;
   }
-  return {piece, size: Math.max(bottom - top, right - left) + 1};
+  return runs;
+}
+
+/**
+ * The run that stands for a piece.
+ * @param {Run} run
+ */
+function rootOf(run) {
+  while (run.parent !== run) run = run.parent = run.parent.parent;
+  return run;
 }
 
 /**
@@ -86,25 +137,15 @@ function findPiece(ink, seen, start, width, height) {
  */
 function center(ink, width, height) {
   const prepared = new Uint8Array(SIDE * SIDE);
-  let [top, bottom, left, right] = [height, -1, width, -1];
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      if (!ink[i]) continue;
-      if (y < top) top = y;
-      bottom = y;
-      if (x < left) left = x;
-      if (x > right) right = x;
-    }
-  }
-  if (bottom < 0) return prepared;
-  const [tall, wide] = [bottom - top + 1, right - left + 1];
+  const {top, bottom, left, right} = findBox(ink, width, height, 0);
+  const [tall, wide] = [bottom - top, right - left];
   const side = Math.max(tall, wide, LEAST_SQUARE);
   const rows = areaWeights(top - Math.floor((side - tall) / 2), side, height);
   const columns = areaWeights(left - Math.floor((side - wide) / 2), side, width);
   const box = new Float64Array(BOX * BOX);
   rows.forEach((row, i) => {
     const line = new Float64Array(width);
-    for (const [y, weight] of row) for (let x = left; x <= right; x++) line[x] += weight * ink[y * width + x];
+    for (const [y, weight] of row) for (let x = left; x < right; x++) line[x] += weight * ink[y * width + x];
     columns.forEach((column, j) => {
       for (const [x, weight] of column) box[i * BOX + j] += weight * line[x];
     });
