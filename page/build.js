@@ -18,7 +18,6 @@ function build() {
     absWorkingDir: fileURLToPath(new URL('.', import.meta.url)),
     entryPoints: ['src/main.js'],
     bundle: true,
-    charset: 'utf8',
     format: 'iife',
     globalName: 'digits',
     legalComments: 'none',

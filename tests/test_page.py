@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import io
 import json
 import pathlib
@@ -29,10 +30,10 @@ NODE = shutil.which('node')
 needs_node = pytest.mark.skipif(NODE is None, reason='Node is not installed: apt-get install nodejs')
 needs_packages = pytest.mark.skipif(not (PAGE / 'node_modules').exists(), reason='Run npm ci in page/ first.')
 
-browser = [
-  pytest.mark.browser,
-  pytest.mark.skipif(chromium.BINARY is None, reason='Chromium is not installed: apt-get install chromium'),
-]
+needs_chromium = pytest.mark.skipif(
+  chromium.BINARY is None, reason='Chromium is not installed: apt-get install chromium'
+)
+browser = [pytest.mark.browser, needs_chromium]
 
 
 def _models():
@@ -185,6 +186,27 @@ def _in_browser(opened, levels):
     f'const seen = digits.prepare(levels, {width}, {height}), image = digits.toImage(seen);'
     'return {seen: Array.from(seen), logits: digits.page.models.map(m => Array.from(digits.logits(m, image)))}; })()'
   )
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_inside_a_report_its_frame_becomes_as_high_as_the_page(tmp_path):
+  models = {name: one for name, one in _models().items() if name in ('softmax', 'cnn')}
+  path = tmp_path / 'report.html'
+  path.write_text(f'<!doctype html><iframe srcdoc="{html.escape(drawing_page.to_html(models).decode())}"></iframe>')
+  with chromium.Page(path.as_uri()) as report:
+    measure = (
+      '(async () => { await new Promise(done => setTimeout(done, 500)); const frame = document.querySelector("iframe");'
+      'return [frame.offsetHeight, frame.contentDocument.body.offsetHeight]; })()'
+    )
+    outer, inner = report.evaluate(measure)
+    assert outer >= inner > 500
+    report.evaluate('document.querySelector("iframe").contentDocument.querySelectorAll("#models input")[1].click()')
+    higher, inner = report.evaluate(measure)
+    assert higher >= inner > outer
+    link = 'document.querySelector("iframe").contentDocument.getElementById("link").checkVisibility()'
+    assert report.evaluate(link) is False
+    assert report.problems() == []
 
 
 @pytest.mark.usefixtures('opened')

@@ -106,8 +106,9 @@ export function start() {
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', answer);
 
-  const outside = window.frameElement;
-  if (outside instanceof HTMLElement) {
+  // Not instanceof: it is an element of another window.
+  const outside = /** @type {HTMLElement | null} */ (window.frameElement);
+  if (outside) {
     // Inside a report: its frame becomes as high as the page, and two pixels for the border. It has no link of its own.
     linkButton.hidden = true;
     const fit = () => { outside.style.height = `${document.body.offsetHeight + 2}px`; };

@@ -7,7 +7,7 @@ import {logits, run} from './inference.js';
 /** @import {Maps} from './inference.js' */
 
 // So many gradients, in the middles of equal steps from blank paper to the drawing, make up the evidence of a pixel.
-const STEPS = 12;
+const STEPS = 24;
 
 /**
  * Runs to the end what comes in steps.

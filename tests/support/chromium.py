@@ -34,7 +34,7 @@ class Page:
     self.events = []
     pages = [target for target in self._call('Target.getTargets')['targetInfos'] if target['type'] == 'page']
     self._session = self._call('Target.attachToTarget', targetId=pages[0]['targetId'], flatten=True)['sessionId']
-    for domain in ('Page', 'Runtime', 'Network'):
+    for domain in ('Page', 'Runtime', 'Network', 'Log'):
       self.call(f'{domain}.enable')
     self.call('Page.navigate', url=url)
     self._wait('Page.loadEventFired')
