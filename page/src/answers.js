@@ -45,6 +45,7 @@ export class Card {
   show(probabilities) {
     const best = probabilities ? bestOf(probabilities) : -1;
     const share = probabilities ? percent(probabilities[best]) : '';
+    this.strong.hidden = !probabilities;
     this.strong.textContent = probabilities ? String(best) : '';
     this.rest.textContent = probabilities ? share : 'nothing drawn';
     this.rows.forEach((each, digit) => {

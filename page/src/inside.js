@@ -85,6 +85,7 @@ export class Inside {
     find('legend-for', HTMLElement).textContent = `speaks for ${digit}`;
     const against = rival === null ? `speaks against ${digit}` : `speaks for ${rival}`;
     find('legend-against', HTMLElement).textContent = against;
+    find('blank', HTMLElement).hidden = !isEmpty;
     for (const panel of this.#shown) panel.show(moment);
     if (isResting) this.#refine(moment);
   }

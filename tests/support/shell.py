@@ -1,6 +1,7 @@
 """The commands that a page tells its readers to run, each held against what would parse it."""
 
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -52,6 +53,9 @@ def check(words):
       ['python3', '-m', 'venv', '.venv'],
       ['.', '.venv/bin/activate'],
       ['cd', 'digits'],
+      ['cd', 'page'],
+      ['npm', 'ci'],
+      *(['npm', 'run', script] for script in json.loads((ROOT / 'page' / 'package.json').read_text())['scripts']),
       ['tensorboard', '--logdir', 'runs'],
       ['ruff', 'check', '.'],
       ['ruff', 'format', '--check', '.'],
