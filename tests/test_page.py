@@ -124,8 +124,8 @@ def test_the_page_is_what_its_sources_build():
 
 def _sown(model, params, images):
   """What layers make of images, by the page's number of the item: all that Python shows of it."""
-  variables = {'params': params}
-  logits, state = model.apply(variables, np.asarray(images, np.float32) / 255, mutable='intermediates')
+  apply = jax.jit(lambda image: model.apply({'params': params}, image, mutable='intermediates'))
+  logits, state = apply(np.asarray(images, np.float32) / 255)
   described = model.layers()
   found = {len(described): logits}
   for i, layer in enumerate(described):
@@ -139,6 +139,16 @@ def _sown(model, params, images):
   return {item: np.asarray(found[item]).reshape(len(images), -1) for item in sorted(found)}
 
 
+def _run_in_node(models, images, items, directory):
+  """What the page's script makes of images: of each model the items, and the gradient of 4 against 9."""
+  page, job, output = (directory / name for name in ('digits.html', 'job.json', 'output'))
+  page.write_bytes(drawing_page.to_html(models))
+  job.write_text(json.dumps({'images': base64.b64encode(images.tobytes()).decode(), 'items': items, 'pair': [4, 9]}))
+  script = pathlib.Path(chromium.__file__).with_name('run_page.mjs')
+  subprocess.run([NODE, script, page, job, output], check=True)
+  return np.fromfile(output, '<f4').reshape(len(images), -1)
+
+
 @pytest.mark.node
 @needs_node
 def test_every_layer_in_node_agrees_with_python_on_200_test_images(mnist, tmp_path):
@@ -146,20 +156,32 @@ def test_every_layer_in_node_agrees_with_python_on_200_test_images(mnist, tmp_pa
   images = mnist.test.image[:200]
   expected = {name: _sown(one.model, one.params, images) for name, one in models.items()}
   assert [len(items) for items in expected.values()] == [1, 2, 5, 2, 4, 1]
-  page, job, output = (tmp_path / name for name in ('digits.html', 'job.json', 'output'))
-  page.write_bytes(drawing_page.to_html(models))
-  items = {name: list(found) for name, found in expected.items()}
-  job.write_text(json.dumps({'images': base64.b64encode(images.tobytes()).decode(), 'items': items}))
-  script = pathlib.Path(chromium.__file__).with_name('run_page.mjs')
-  subprocess.run([NODE, script, page, job, output], check=True)
-  values = np.fromfile(output, '<f4').reshape(200, -1)
+  values = _run_in_node(models, images, {name: list(found) for name, found in expected.items()}, tmp_path)
   at = 0
   for name, found in expected.items():
     for item, array in found.items():
       part = values[:, at : at + array.shape[1]]
       np.testing.assert_allclose(part, array, rtol=0, atol=1e-4, err_msg=f'{name}, item {item}')
       at += array.shape[1]
+    at += 784
   assert at == values.shape[1]
+
+
+@pytest.mark.node
+@needs_node
+def test_gradients_in_node_are_those_of_jax(tmp_path):
+  models = _models()
+  # Noise, because max-pooling has no gradient where its values are equal, as on blank paper.
+  images = np.random.default_rng(0).integers(1, 256, (20, 28, 28, 1)).astype(np.uint8)
+  values = _run_in_node(models, images, {name: [] for name in models}, tmp_path).reshape(20, len(models), 784)
+  for i, one in enumerate(models.values()):
+
+    def ahead(image, one=one):
+      logits = one.model.apply({'params': one.params}, image)
+      return (logits[:, 4] - logits[:, 9]).sum()
+
+    expected = np.asarray(jax.jit(jax.grad(ahead))(np.asarray(images, np.float32) / 255)).reshape(20, 784)
+    np.testing.assert_allclose(values[:, i], expected, rtol=0, atol=1e-4 * np.abs(expected).max() + 1e-6)
 
 
 def test_a_model_that_says_nothing_of_its_layers_is_refused():
