@@ -304,6 +304,45 @@ def test_the_sentences_about_the_record_are_those_of_the_committed_results():
   ).read_text().replace('\n', ' ')
 
 
+def test_the_sentences_about_the_explanation_are_those_of_the_committed_results():
+  explained = json.loads((conftest.ROOT / 'results' / 'explain.json').read_text())
+  assert explained['num_seeds'] == 5
+  means = {
+    name: {measure: statistics.mean(values) for measure, values in recipe['measures'].items()}
+    for name, recipe in explained['recipes'].items()
+  }
+  verdicts = [finding['verdict'] for finding in explained['findings']]
+  counts = [verdicts.count(verdict) for verdict in findings.VERDICTS]
+
+  def right(name, measure='accuracy', decimals=2):
+    return f'{100 * means[name][measure]:.{decimals}f} %'
+
+  def wrong(name):
+    return f'{100 * (1 - means[name]["accuracy"]):.2f} %'
+
+  text = ' '.join(README.split())
+  for sentence in (
+    f'of {len(verdicts)} claims, {counts[0]} are supported, {counts[1]} are contradicted and {counts[2]} undecided.',
+    f'the perceptron is right on {right("mlp_linear")}, softmax regression on {right("softmax")}.',
+    f'ten times as many parameters makes {wrong("mlp_ten_times")} errors, the CNN {wrong("cnn")}.',
+    f'the perceptron is right on {right("mlp_permuted")} ({right("mlp")} before), and the CNN on {right("cnn_permuted")}.',
+    f'with 3,000 images it is right on {right("cnn_of_3000")}, the perceptron with 30,000 on {right("mlp_of_30000")}.',
+    f'by 2 pixels it keeps {right("cnn", "shift_2", 1)} (the perceptron {right("mlp", "shift_2", 1)}), by 4 only '
+    f'{right("cnn", "shift_4", 1)}.',
+    f'found in forty steps, leave {right("cnn", "pgd_0.2", 1)}.',
+  ):
+    assert sentence in text
+  claims = {finding['claim']: finding['verdict'] for finding in explained['findings']}
+  for claim, verdict in (
+    ('Without its nonlinearity it is no better: within half a point of softmax regression.', 'supported'),
+    ('It beats even one of ten times as many.', 'supported'),
+    ('It loses its whole lead over the MLP.', 'supported'),
+    ('It is invariant to shifts: 4 pixels, a seventh of the image, cost it less than 2 points.', 'contradicted'),
+  ):
+    assert claims[claim] == verdict
+  assert claims['With a tenth of the images it is better than the MLP with all.'] == 'undecided'
+
+
 def test_the_sentences_about_the_ablation_are_those_of_the_committed_results():
   ablation = json.loads((conftest.ROOT / 'results' / 'ablation.json').read_text())
   assert ablation['num_seeds'] == 5
