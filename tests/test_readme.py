@@ -325,7 +325,7 @@ def test_the_sentences_about_the_explanation_are_those_of_the_committed_results(
     f'of {len(verdicts)} claims, {counts[0]} are supported, {counts[1]} are contradicted and {counts[2]} undecided.',
     f'the perceptron is right on {right("mlp_linear")}, softmax regression on {right("softmax")}.',
     f'ten times as many parameters makes {wrong("mlp_ten_times")} errors, the CNN {wrong("cnn")}.',
-    f'the perceptron is right on {right("mlp_permuted")} ({right("mlp")} before), and the CNN on {right("cnn_permuted")}.',
+    f'is right on {right("mlp_permuted")} ({right("mlp")} before), and the CNN on {right("cnn_permuted")}.',
     f'with 3,000 images it is right on {right("cnn_of_3000")}, the perceptron with 30,000 on {right("mlp_of_30000")}.',
     f'by 2 pixels it keeps {right("cnn", "shift_2", 1)} (the perceptron {right("mlp", "shift_2", 1)}), by 4 only '
     f'{right("cnn", "shift_4", 1)}.',

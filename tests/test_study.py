@@ -264,6 +264,18 @@ def test_every_experiment_says_in_a_sentence_what_came_out(name):
   }[name] in said
 
 
+@pytest.mark.parametrize('name', ['ablation', 'activations', 'compare', 'explain', 'sweep'])
+def test_committed_results_are_listed_as_finished(tmp_path, name):
+  config = config_lib.load_config(conftest.ROOT / 'configs' / f'{name}.py')
+  results = json.loads((conftest.ROOT / 'results' / f'{name}.json').read_text())
+  (tmp_path / name).mkdir()
+  sealed_json.write(tmp_path / name / 'config.json', config_lib.to_dict(config))
+  sealed_json.write(tmp_path / name / 'results.json', {key: value for key, value in results.items() if key != 'sha256'})
+  (entry,) = collect.collect(tmp_path)
+  assert entry.state == 'finished'
+  assert entry.headline == runner.headline(results)
+
+
 def test_times_are_said_in_the_unit_that_fits():
   assert [index.say_seconds(value) for value in (None, 4.24, 119, 150, 7200, 86400)] == [
     '\u2013',

@@ -98,6 +98,6 @@ def _count_seconds(results: Mapping[str, Any]) -> float | None:
     totals = [model['seconds']['total'] for model in results['models'].values()]
     return sum(total['mean'] * total['n'] for total in totals)
   if 'recipes' in results:
-    records = itertools.chain.from_iterable(recipe['valid'] for recipe in results['recipes'].values())
-    return sum(history[-1]['seconds'] for history in records)
+    records = itertools.chain.from_iterable(recipe.get('valid', ()) for recipe in results['recipes'].values())
+    return sum(history[-1]['seconds'] for history in records) or None
   return results['seconds']['total'] if 'seconds' in results else None

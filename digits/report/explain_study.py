@@ -260,7 +260,7 @@ def _parameters_figure(name: str, results: Results, config: ExplainConfig, recip
 
 
 def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
-  figure, axes = figures.new(3.0, 'Errors by number of training images')
+  figure, axes = figures.new(3.4, 'Errors by number of training images')
   sizes = np.array([*config.sizes, results['num_train']], float)
   means = {}
   for label, (color, marker) in figures.looks(list(config.sized)).items():
@@ -279,7 +279,7 @@ def _sizes_figure(name: str, results: Results, config: ExplainConfig) -> Figure:
   if any(mean.any() for mean in means.values()):  # A logarithm of 0 there is not.
     axes.set_yscale('log')
   axes.yaxis.set_major_formatter('{x:.2g}')
-  axes.legend(loc='lower left')
+  figure.legend(loc='outside lower left', frameon=False)
   alt = _describe('Share of test errors by number of training images', means, [f'{size:g}' for size in sizes])
   return Figure(
     [Panel(name, alt, figure)],
